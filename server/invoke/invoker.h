@@ -1,0 +1,93 @@
+// Invoker: runs invocations. Scales every function 0 → N → 0, keeps deadlines, meters, logs.
+//
+// Ownership   one per server, created in app/; owns all templates and instances.
+// Threads     a state machine on the loop thread: invoke(), drain() and the host-call handlers run there.
+//             fleet() may be called from any thread. Blocking work (queue, blobs) goes to the pool it was given.
+// Failure     an InvokeResult's Error is ours: resource_exhausted (429: no instance in time, hint says when to retry),
+//             not_found, conflict (function pending or failed), unavailable (draining). What the user's code did wrong is
+//             a result with `function_error`.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/pool.h"
+#include "base/result.h"
+#include "functions/functions.h"
+#include "invoke/function_logs.h"
+#include "meter/usage.h"
+#include "net/loop.h"
+#include "sandbox/sandbox.h"
+#include "store/blobs.h"
+#include "store/queue.h"
+
+namespace sundog::invoke {
+
+struct Invocation {
+  std::string tenant, function, qualifier;
+  std::string request_id;                   // made if empty
+  std::string payload;                      // raw event bytes
+  std::string client_context;
+  Json meta;                                // handed to Sundog's own handlers, see sandbox::InvokeRequest
+  std::set<std::string> granted_blobs;      // what "blob.open" may open
+  std::map<std::string, std::string> tags;  // for host-call handlers: {"run": "run-…"}
+  std::optional<functions::Kind> kind;      // books under another kind than the function's own
+  int attempt = 1;
+  bool want_log_tail = false;
+};
+
+struct InvokeResult {
+  std::string request_id;
+  std::string payload;
+  std::string function_error;  // "" or "Unhandled"
+  std::string executed_version;
+  std::string log_tail;        // last 4 KB, if asked for
+  meter::UsageRecord usage;
+};
+using InvokeCallback = std::function<void(Result<InvokeResult>)>;
+
+// What running code may ask of its host. Registered by name in app/; handlers are called on the loop thread and answer
+// on it (they hand blocking work to a pool themselves).
+using HostCallHandler =
+    std::function<void(const Invocation& who, sandbox::HostCall call, Callback<sandbox::HostReply> reply)>;
+
+struct InvokerOptions {
+  int64_t memory_budget_bytes = 0;     // of all instances and templates together; 0: 70 % of the machine's
+  int cores = 0;                       // 0: those of the machine
+  int account_concurrency = 1000;      // of all functions of one tenant
+  Millis queue_limit{10'000};          // longest wait for an instance before 429
+  size_t queue_length = 1000;          // waiting invocations of one function before 429 at once
+  Millis idle_instance{5'000};         // an idle instance ends after it
+  Millis idle_template{60'000};        // a template without instances and calls ends after it
+  std::string region = "local";
+};
+
+class Invoker {
+ public:
+  virtual ~Invoker() = default;
+  virtual void invoke(Invocation invocation, InvokeCallback on_done) = 0;
+  // A streamed answer (InvokeWithResponseStream): pieces first, then on_done with an empty payload.
+  virtual void invoke_streaming(Invocation invocation, std::function<void(std::string_view)> on_piece,
+                                InvokeCallback on_done) = 0;
+  virtual void add_host_call(std::string name, HostCallHandler handler) = 0;
+  // New invocations get `unavailable`; calls `on_drained` when the last in-flight one has ended or `grace` is over
+  // (then the rest is killed).
+  virtual void drain(Millis grace, std::function<void()> on_drained) = 0;
+  // {"instances":[{"function","version","state":"busy|idle|starting","pid","memory_mb","age_ms"}],
+  //  "templates":[{"function","version","state","memory_mb","init_ms","fork_safe","reason"}],
+  //  "queued":n,"memory_bytes":n,"budget_bytes":n}
+  virtual Json fleet() const = 0;
+};
+
+std::unique_ptr<Invoker> make_invoker(net::Loop& loop, Clock& clock, Pool& pool, Log& log, sandbox::Sandbox& sandbox,
+                                      functions::Functions& functions, functions::Environments& environments,
+                                      store::Blobs& blobs, meter::Ledger& ledger, FunctionLogs& logs,
+                                      InvokerOptions options);
+
+}  // namespace sundog::invoke
