@@ -22,6 +22,12 @@
 namespace sundog::net {
 
 class FakeResponder final : public Responder, public std::enable_shared_from_this<FakeResponder> {
+  template <class F>
+  auto locked(F f) const {
+    const std::lock_guard lock(mutex_);
+    return f();
+  }
+
  public:
   void send(Response response) override {
     const std::lock_guard lock(mutex_);
@@ -113,12 +119,6 @@ class FakeResponder final : public Responder, public std::enable_shared_from_thi
    private:
     std::shared_ptr<FakeResponder> owner_;
   };
-
-  template <class F>
-  auto locked(F f) const {
-    const std::lock_guard lock(mutex_);
-    return f();
-  }
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
