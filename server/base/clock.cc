@@ -24,15 +24,23 @@ WallTime FakeClock::wall() const {
   return WallTime{std::chrono::seconds{kStartOf2026}} + Duration{since_start_.load()};
 }
 
-std::string lambda_time(WallTime time) { return formatted(time, "+0000"); }
-std::string iso_time(WallTime time) { return formatted(time, "Z"); }
+std::string lambda_time(WallTime time) {
+  return formatted(time, "+0000");
+}
+std::string iso_time(WallTime time) {
+  return formatted(time, "Z");
+}
 
 int64_t epoch_millis(WallTime time) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
 }
 
-WallTime from_epoch_millis(int64_t millis) { return WallTime{std::chrono::milliseconds{millis}}; }
+WallTime from_epoch_millis(int64_t millis) {
+  return WallTime{std::chrono::milliseconds{millis}};
+}
 
-std::string iso_day(WallTime time) { return iso_time(time).substr(0, 10); }
+std::string iso_day(WallTime time) {
+  return iso_time(time).substr(0, 10);
+}
 
 }  // namespace sundog

@@ -13,8 +13,12 @@ namespace {
 constexpr size_t kNonceBytes = 12;
 constexpr size_t kTagBytes = 16;
 
-const unsigned char* raw(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
-unsigned char* raw(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
+const unsigned char* raw(std::string_view text) {
+  return reinterpret_cast<const unsigned char*>(text.data());
+}
+unsigned char* raw(std::string& text) {
+  return reinterpret_cast<unsigned char*>(text.data());
+}
 
 // OpenSSL only fails here when memory or the entropy source is gone: nothing sensible can go on.
 void must(bool ok) {
@@ -30,7 +34,9 @@ std::string sha256(std::string_view data) {
   return out;
 }
 
-std::string sha256_hex(std::string_view data) { return hex(sha256(data)); }
+std::string sha256_hex(std::string_view data) {
+  return hex(sha256(data));
+}
 
 std::string hmac_sha256(std::string_view key, std::string_view data) {
   std::string out(SHA256_DIGEST_LENGTH, '\0');
@@ -58,7 +64,8 @@ std::string base64(std::string_view bytes) {
 }
 
 Result<std::string> from_base64(std::string_view text) {
-  if (text.size() % 4 != 0) return fail(Code::invalid_argument, "The base64 text has a length that is not a multiple of 4.");
+  if (text.size() % 4 != 0)
+    return fail(Code::invalid_argument, "The base64 text has a length that is not a multiple of 4.");
   std::string out(text.size() / 4 * 3, '\0');
   if (text.empty()) return out;
   const int length = EVP_DecodeBlock(raw(out), raw(text), static_cast<int>(text.size()));
@@ -86,7 +93,8 @@ std::string seal(std::string_view key32, std::string_view plain) {
   const Cipher cipher(EVP_CIPHER_CTX_new(), &EVP_CIPHER_CTX_free);
   int length = 0;
   must(EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, raw(key32), raw(nonce)) == 1);
-  must(EVP_EncryptUpdate(cipher.get(), raw(out) + kNonceBytes, &length, raw(plain), static_cast<int>(plain.size())) == 1);
+  must(EVP_EncryptUpdate(cipher.get(), raw(out) + kNonceBytes, &length, raw(plain), static_cast<int>(plain.size())) ==
+       1);
   must(EVP_EncryptFinal_ex(cipher.get(), raw(out) + kNonceBytes + length, &length) == 1);
   must(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagBytes, raw(out) + kNonceBytes + plain.size()) == 1);
   return out;

@@ -21,7 +21,8 @@ std::string random_bytes(size_t count);
 // True if both are equal; takes the same time whatever differs.
 bool equal_in_constant_time(std::string_view a, std::string_view b);
 
-// AES-256-GCM with a random nonce: seal() gives nonce + ciphertext + tag; open() gives data_loss when it was tampered with.
+// AES-256-GCM with a random nonce: seal() gives nonce + ciphertext + tag; open() gives data_loss when it was tampered
+// with.
 std::string seal(std::string_view key32, std::string_view plain);
 Result<std::string> open_sealed(std::string_view key32, std::string_view sealed);
 

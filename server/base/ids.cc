@@ -13,6 +13,8 @@ std::string uuid4() {
          text.substr(20);
 }
 
-std::string short_id(std::string_view kind) { return std::string(kind) + "-" + hex(random_bytes(6)); }
+std::string short_id(std::string_view kind) {
+  return std::string(kind) + "-" + hex(random_bytes(6));
+}
 
 }  // namespace sundog

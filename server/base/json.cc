@@ -44,8 +44,8 @@ Error missing(std::string_view key) {
 
 Result<Json> parse_json(std::string_view text, std::string_view what) {
   if (too_deep(text)) {
-    return fail(Code::invalid_argument, "The JSON of " + std::string(what) + " nests deeper than " +
-                                            std::to_string(kDepthLimit) + " levels.");
+    return fail(Code::invalid_argument,
+                "The JSON of " + std::string(what) + " nests deeper than " + std::to_string(kDepthLimit) + " levels.");
   }
   try {
     return Json::parse(text);
@@ -95,6 +95,8 @@ Result<bool> get_bool(const Json& object, std::string_view key, bool fallback) {
   return field->get<bool>();
 }
 
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 }  // namespace sundog

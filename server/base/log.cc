@@ -9,10 +9,14 @@ namespace sundog {
 namespace {
 std::string_view level_name(Level level) {
   switch (level) {
-    case Level::debug: return "debug";
-    case Level::info: return "info";
-    case Level::warning: return "warning";
-    case Level::error: return "error";
+    case Level::debug:
+      return "debug";
+    case Level::info:
+      return "info";
+    case Level::warning:
+      return "warning";
+    case Level::error:
+      return "error";
   }
   return "error";
 }
@@ -26,8 +30,7 @@ struct Log::State {
 
 Log::Log(Level least) : state_(std::make_unique<State>()) {
   state_->least = least;
-  state_->logger =
-      std::make_shared<spdlog::logger>("sundog", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  state_->logger = std::make_shared<spdlog::logger>("sundog", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   state_->logger->set_pattern("%v");
   state_->logger->set_level(spdlog::level::trace);
   state_->logger->flush_on(spdlog::level::trace);
