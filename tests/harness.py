@@ -19,13 +19,17 @@ BIN = Path(os.environ.get("SUNDOG_BIN_DIR", ROOT / "build" / "release" / "bin"))
 T = TypeVar("T")
 
 
-def eventually(ask: Callable[[], T], *, within: float = 30.0, what: str = "the condition") -> T:
+def eventually(
+    ask: Callable[[], T], *, within: float = 30.0, what: str = "the condition"
+) -> T:
     """Asks until the answer is true and returns it; fails after `within` seconds, naming `what` and the last answer."""
     deadline = time.monotonic() + within
     answer = ask()
     while not answer:
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {within} s; the last answer was {answer!r}")
+            raise AssertionError(
+                f"{what} did not come true within {within} s; the last answer was {answer!r}"
+            )
         time.sleep(0.02)
         answer = ask()
     return answer
@@ -39,9 +43,17 @@ def server_command(data: Path, *options: str) -> list[str]:
     return [
         str(BIN / "sundog-server"),
         *("--data", str(data), "--host", "127.0.0.1", "--port", "0"),
-        *("--launcher", str(BIN / "sundog-launcher"), "--data-worker", str(BIN / "sundog-data")),
+        *(
+            "--launcher",
+            str(BIN / "sundog-launcher"),
+            "--data-worker",
+            str(BIN / "sundog-data"),
+        ),
         *("--runtime", str(BIN.parent / "python" / "sundog" / "runtime")),
-        *("--python", f"{sys.version_info.major}.{sys.version_info.minor}={os.path.realpath(sys.executable)}"),
+        *(
+            "--python",
+            f"{sys.version_info.major}.{sys.version_info.minor}={os.path.realpath(sys.executable)}",
+        ),
         *("--uv", uv.find_uv_bin(), "--pyarrow", str(Path(pyarrow.__file__).parent)),
         *options,
     ]
@@ -50,7 +62,9 @@ def server_command(data: Path, *options: str) -> list[str]:
 class Server:
     """One running sundog-server and what a client needs to reach it."""
 
-    def __init__(self, data: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *options: str, env: Mapping[str, str] | None = None
+    ) -> None:
         self.data = data
         self.options: Sequence[str] = options
         self.env = dict(env or {})
@@ -66,13 +80,17 @@ class Server:
         with self.log.open("ab") as log:
             environment = {**os.environ, **self.env}
             command = server_command(self.data, *self.options)
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment
+            )
         self.boots += 1
 
         def ready() -> bool:
             assert self.process is not None
             if self.process.poll() is not None:
-                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.tail()}")
+                raise AssertionError(
+                    f"the server ended with {self.process.returncode}:\n{self.tail()}"
+                )
             if not client.exists() or client.stat().st_mtime_ns == before:
                 return False
             known = json.loads(client.read_text())
@@ -88,7 +106,11 @@ class Server:
 
     def tail(self, lines: int = 60) -> str:
         """The last lines of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+        return (
+            "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            if self.log.exists()
+            else ""
+        )
 
     @property
     def pid(self) -> int:

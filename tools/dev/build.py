@@ -14,7 +14,12 @@ def build(preset: str, targets: list[str] | None = None) -> None:
     folder = BUILD / preset
     if not (folder / "build.ninja").exists():
         command = ["cmake", "--preset", preset, f"-DSUNDOG_PYTHON={PYTHON}"]
-        step(f"configuring {preset}", command, quiet=True, hint="./dev setup installs what CMake looks for.")
+        step(
+            f"configuring {preset}",
+            command,
+            quiet=True,
+            hint="./dev setup installs what CMake looks for.",
+        )
     step(f"building {preset}", ["ninja", "-C", folder, *(targets or [])])
 
 

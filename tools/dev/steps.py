@@ -29,7 +29,10 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of every step: ccache shared between build folders, the virtual environment first on the path."""
     merged = dict(os.environ)
     merged.setdefault("CCACHE_BASEDIR", str(ROOT))
-    merged.setdefault("CCACHE_SLOPPINESS", "pch_defines,time_macros,include_file_mtime,include_file_ctime")
+    merged.setdefault(
+        "CCACHE_SLOPPINESS",
+        "pch_defines,time_macros,include_file_mtime,include_file_ctime",
+    )
     merged["PATH"] = f"{VENV / 'bin'}:{merged.get('PATH', '')}"
     merged.update(extra or {})
     return merged
@@ -72,11 +75,15 @@ def step(
             text=True,
         )
     except FileNotFoundError as error:
-        raise StepFailed(f"{title}: there is no program {words[0]}. {hint or 'Run ./dev setup first.'}") from error
+        raise StepFailed(
+            f"{title}: there is no program {words[0]}. {hint or 'Run ./dev setup first.'}"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise StepFailed(f"{title}: not done after {timeout:.0f} s. {hint}") from error
     if done.returncode != 0:
         if quiet:
             print(done.stdout[-8000:])
-        raise StepFailed(f"{title}: {words[0]} ended with status {done.returncode}. {hint}")
+        raise StepFailed(
+            f"{title}: {words[0]} ended with status {done.returncode}. {hint}"
+        )
     say(f"{title}: {time.monotonic() - began:.1f} s")

@@ -18,7 +18,16 @@ def unit_tests(preset: str) -> None:
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "TSAN_OPTIONS": "second_deadlock_stack=1",
     }
-    command = ["ctest", "--test-dir", BUILD / preset, "--output-on-failure", "--timeout", "300", "-j", "2"]
+    command = [
+        "ctest",
+        "--test-dir",
+        BUILD / preset,
+        "--output-on-failure",
+        "--timeout",
+        "300",
+        "-j",
+        "2",
+    ]
     step(f"C++ unit tests ({preset})", command, extra=options)
 
 
@@ -31,18 +40,35 @@ def pytest(title: str, *folders: str, options: tuple[str, ...] = ()) -> None:
 def fuzz(seconds: int) -> None:
     """Every fuzzer for `seconds`, two at a time; a finding fails."""
     build("fuzz")
-    fuzzers = sorted(path for path in (BUILD / "fuzz").rglob("*_fuzz") if path.is_file())
+    fuzzers = sorted(
+        path for path in (BUILD / "fuzz").rglob("*_fuzz") if path.is_file()
+    )
     if not fuzzers:
         raise StepFailed("No fuzzer was built.")
     for fuzzer in fuzzers:
         corpus = BUILD / "fuzz" / "corpus" / fuzzer.name
         corpus.mkdir(parents=True, exist_ok=True)
         seeds = ROOT / "tests" / "fuzz" / fuzzer.name
-        command: list[str | Path] = [fuzzer, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048"]
-        command += ["-print_final_stats=0", "-verbosity=0", f"-artifact_prefix={corpus.parent}/", corpus]
+        command: list[str | Path] = [
+            fuzzer,
+            f"-max_total_time={seconds}",
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+        ]
+        command += [
+            "-print_final_stats=0",
+            "-verbosity=0",
+            f"-artifact_prefix={corpus.parent}/",
+            corpus,
+        ]
         if seeds.is_dir():
             command.append(seeds)
-        step(f"fuzzing {fuzzer.name} for {seconds} s", command, quiet=True, timeout=seconds + 120)
+        step(
+            f"fuzzing {fuzzer.name} for {seconds} s",
+            command,
+            quiet=True,
+            timeout=seconds + 120,
+        )
 
 
 def fast() -> None:
@@ -61,7 +87,11 @@ def everything() -> None:
     build("tsan", ["net_test", "store_test", "invoke_test"])
     options = {"TSAN_OPTIONS": "second_deadlock_stack=1"}
     for name in ("net", "store", "invoke"):
-        step(f"{name}_test under the thread sanitizer", [BUILD / "tsan/server" / name / f"{name}_test"], extra=options)
+        step(
+            f"{name}_test under the thread sanitizer",
+            [BUILD / "tsan/server" / name / f"{name}_test"],
+            extra=options,
+        )
     fuzz(FUZZ_SECONDS)
     pytest(
         "Python, end-to-end, compatibility, security and fault tests",
