@@ -4,7 +4,8 @@
 // Threads     every function may be called from any thread and may block on the disk: never call it on the loop thread.
 // Durability  put/remove/commit returned ok  =>  the change survives kill -9 and power loss.
 // Failure     unavailable (disk full, store unreachable) · not_found · conflict (revision differs) · already_exists
-// Keys        "functions/<tenant>/<name>": segments joined by '/', at most 1,024 bytes. Values: JSON text, at most 1 MB.
+// Keys        "functions/<tenant>/<name>": segments joined by '/', at most 1,024 bytes. Values: JSON text, at most 1
+// MB.
 #pragma once
 
 #include <cstdint>

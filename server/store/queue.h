@@ -7,7 +7,8 @@
 //             Commits are grouped: concurrent appends share one fsync.
 // Delivery    a message leased by pull() and not settled before its lease ends is delivered again (attempt + 1), also
 //             after a restart: a lease does not outlive the process.
-// Failure     unavailable (disk full) · not_found (settled already, or the lease ended and another holds it) · too_large
+// Failure     unavailable (disk full) · not_found (settled already, or the lease ended and another holds it) ·
+// too_large
 #pragma once
 
 #include <functional>
@@ -21,10 +22,10 @@
 namespace sundog::store {
 
 struct Message {
-  int64_t id = 0;       // unique in the store, growing
+  int64_t id = 0;  // unique in the store, growing
   std::string queue;
-  std::string body;     // at most 8 MB
-  int attempt = 1;      // 1 at the first delivery
+  std::string body;  // at most 8 MB
+  int attempt = 1;   // 1 at the first delivery
   WallTime appended;
   std::string receipt;  // proves the lease; passed to ack, nak, term
 };
@@ -52,15 +53,16 @@ class Queue {
   using Token = std::shared_ptr<void>;
   virtual Token notify(std::string queue, std::function<void()> on_due) = 0;
 
-  virtual Status ack(std::string_view receipt) = 0;                                // done: gone for good
-  virtual Status nak(std::string_view receipt, Millis delay) = 0;                  // deliver again after `delay`
-  virtual Status term(std::string_view receipt, std::string_view reason) = 0;      // to the dead-letter queue
-  virtual Status extend(std::string_view receipt, Millis lease) = 0;               // still at it
+  virtual Status ack(std::string_view receipt) = 0;                            // done: gone for good
+  virtual Status nak(std::string_view receipt, Millis delay) = 0;              // deliver again after `delay`
+  virtual Status term(std::string_view receipt, std::string_view reason) = 0;  // to the dead-letter queue
+  virtual Status extend(std::string_view receipt, Millis lease) = 0;           // still at it
 
-  virtual Result<std::vector<DeadLetter>> dead_letters(std::string_view queue, int64_t after_id, size_t limit) const = 0;
+  virtual Result<std::vector<DeadLetter>> dead_letters(std::string_view queue, int64_t after_id,
+                                                       size_t limit) const = 0;
   // Puts a dead letter back with attempt 1; not_found if there is none of that id in that queue.
   virtual Status redrive(std::string_view queue, int64_t id) = 0;
-  virtual Status purge(std::string_view queue) = 0;  // messages and dead letters of a deleted function
+  virtual Status purge(std::string_view queue) = 0;                 // messages and dead letters of a deleted function
   virtual Result<int64_t> depth(std::string_view queue) const = 0;  // messages waiting or leased
   virtual Result<std::vector<std::string>> queues(std::string_view prefix) const = 0;  // those that hold messages
 };
