@@ -34,6 +34,7 @@ class StoredRuns final : public Runs {
 
   Result<Json> create(const std::string& tenant, NewRun run) override;
   Result<Json> get(const std::string& tenant, const std::string& id, int64_t metrics_after) const override;
+  Result<Json> result(const std::string& tenant, const std::string& id) const override { return record(tenant, id); }
   void wait(const std::string& tenant, const std::string& id, int64_t metrics_after, Millis wait,
             Callback<Json> on_change) override;
   Result<RunPage> list(const std::string& tenant, const std::string& study, const std::string& after,

@@ -80,6 +80,8 @@ class Runs {
   virtual Result<Json> create(const std::string& tenant, NewRun run) = 0;
   // With "points": those with n > `metrics_after`, at most 1,000; without points when it is negative.
   virtual Result<Json> get(const std::string& tenant, const std::string& id, int64_t metrics_after) const = 0;
+  // The Run with the "signature" of its model, for the registry.
+  virtual Result<Json> result(const std::string& tenant, const std::string& id) const = 0;
   // As get(), once there are such points, the run changes or is over, or after `wait`. Answers on a pool thread or on
   // the caller's.
   virtual void wait(const std::string& tenant, const std::string& id, int64_t metrics_after, Millis wait,
