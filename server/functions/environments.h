@@ -2,7 +2,8 @@
 //
 // Ownership   one per server, created in app/; owns the folder that they are installed in.
 // Threads     every function may be called from any thread; ensure() starts a build and returns at once.
-// Failure     invalid_argument (a requirement that is none) · unavailable (no uv, no such Python); a build that fails ends
+// Failure     invalid_argument (a requirement that is none) · unavailable (no uv, no such Python); a build that fails
+// ends
 //             as State::failed with uv's own words in `log`.
 #pragma once
 
@@ -21,14 +22,14 @@ namespace sundog::functions {
 
 struct Environment {
   enum class State { building, ready, failed };
-  std::string id;                        // digest of Python version and the requirements as asked
+  std::string id;  // digest of Python version and the requirements as asked
   std::string python = "3.11";
-  std::vector<std::string> packages;     // as asked, sorted
-  std::vector<std::string> resolved;     // "numpy==2.3.1", …
-  std::string content;                   // digest of `resolved`: two environments that resolve alike share one folder
-  Path folder;                           // site-packages; valid when ready
+  std::vector<std::string> packages;  // as asked, sorted
+  std::vector<std::string> resolved;  // "numpy==2.3.1", …
+  std::string content;                // digest of `resolved`: two environments that resolve alike share one folder
+  Path folder;                        // site-packages; valid when ready
   State state = State::building;
-  std::string log;                       // the last 16 KB of the builder's output
+  std::string log;  // the last 16 KB of the builder's output
   int64_t bytes = 0;
   double build_seconds = 0;
 };
@@ -37,7 +38,7 @@ class Environments {
  public:
   struct Options {
     Path folder;
-    Path uv;                               // the uv program
+    Path uv;                                            // the uv program
     std::vector<std::pair<std::string, Path>> pythons;  // "3.11" → interpreter
     Millis build_timeout{600'000};
   };

@@ -21,16 +21,16 @@ std::string_view name(Kind kind);
 Result<Kind> kind_from(std::string_view text);
 
 struct Config {
-  std::string name;                                // 1–64 of [A-Za-z0-9-_]
+  std::string name;  // 1–64 of [A-Za-z0-9-_]
   std::string description;
-  std::string runtime = "python3.11";              // "python3.N", or "native" for Sundog's own data functions
-  std::string handler;                             // "module.function"
-  std::string role;                                // kept and shown, not used
-  int memory_mb = 128;                             // 128–10,240
-  int timeout_s = 3;                               // 1–900
-  int ephemeral_mb = 512;                          // 512–10,240
-  std::map<std::string, std::string> variables;    // at most 4 KB
-  std::string environment_id;                      // "" or the digest of an Environment
+  std::string runtime = "python3.11";            // "python3.N", or "native" for Sundog's own data functions
+  std::string handler;                           // "module.function"
+  std::string role;                              // kept and shown, not used
+  int memory_mb = 128;                           // 128–10,240
+  int timeout_s = 3;                             // 1–900
+  int ephemeral_mb = 512;                        // 512–10,240
+  std::map<std::string, std::string> variables;  // at most 4 KB
+  std::string environment_id;                    // "" or the digest of an Environment
   sandbox::Network network = sandbox::Network::none;
   Kind kind = Kind::function;
   std::map<std::string, std::string> tags;
@@ -38,24 +38,30 @@ struct Config {
 
 enum class State { pending, active, failed };
 
+// How the last change of $LATEST went; until it is successful the version before it runs.
+enum class UpdateStatus { successful, in_progress, failed };
+std::string_view name(UpdateStatus status);  // as Lambda writes it: "InProgress"
+
 // One version ("1", "2", …) or "$LATEST" at one moment.
 struct Version {
   std::string tenant;
   Config config;
   std::string version = "$LATEST";
-  std::string code_blob;                  // the zip
-  std::string code_sha256;                // base64, as Lambda shows it
+  std::string code_blob;    // the zip
+  std::string code_sha256;  // base64, as Lambda shows it
   int64_t code_bytes = 0;
-  Path code_folder;                       // extracted
+  Path code_folder;                         // extracted
   std::vector<std::string> native_command;  // for runtime "native"
   std::vector<sandbox::Mount> native_mounts;
   State state = State::pending;
   std::string state_reason, state_reason_code;
+  UpdateStatus update = UpdateStatus::successful;
+  std::string update_reason, update_reason_code;
   WallTime last_modified;
-  std::string revision_id;                // changes with every change
-  std::string arn() const;                // arn:aws:lambda:local:000000000000:function:NAME[:VERSION]
+  std::string revision_id;  // changes with every change of code or settings
+  std::string arn() const;  // arn:aws:lambda:local:000000000000:function:NAME[:VERSION]
   // Names the exact bytes and settings that run: instances of one identity are interchangeable.
-  std::string identity() const;           // tenant/name/version@revision
+  std::string identity() const;  // tenant/name/version@revision
 };
 using VersionPtr = std::shared_ptr<const Version>;
 

@@ -1,7 +1,8 @@
 // Functions: deploys, versions and aliases; owns their records in the Catalog and their code folders.
 //
 // Ownership   one per server, created in app/.
-// Threads     every function may be called from any thread and may block, but resolve(), which is a lookup in memory and
+// Threads     every function may be called from any thread and may block, but resolve(), which is a lookup in memory
+// and
 //             may be called on the loop thread.
 // Failure     Lambda's: not_found · conflict · invalid_argument · too_large · resource_exhausted
 #pragma once
@@ -9,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -18,6 +20,11 @@
 #include "store/catalog.h"
 
 namespace sundog::functions {
+
+// The message of a conflict that is about a revision id that is no longer the latest (412 in Lambda's API).
+inline constexpr std::string_view kStaleRevision =
+    "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the "
+    "latest Revision Id";
 
 // What an invocation needs to know, from one consistent moment.
 struct Resolved {
@@ -34,9 +41,9 @@ struct Page {
 class Functions {
  public:
   struct Options {
-    Path folder;                  // extracted code lives below
-    int64_t zip_limit = 50 << 20;           // Lambda: 50 MB zipped (direct upload)
-    int64_t unzipped_limit = 250 << 20;     // Lambda: 250 MB
+    Path folder;                         // extracted code lives below
+    int64_t zip_limit = 50 << 20;        // Lambda: 50 MB zipped (direct upload)
+    int64_t unzipped_limit = 250 << 20;  // Lambda: 250 MB
   };
   virtual ~Functions() = default;
 
@@ -48,7 +55,8 @@ class Functions {
   virtual Result<Version> update_config(const std::string& tenant, const std::string& name,
                                         const std::string& revision_id, std::function<Status(Config&)> change) = 0;
   virtual Status remove(const std::string& tenant, const std::string& name, const std::string& qualifier) = 0;
-  virtual Result<Version> get(const std::string& tenant, const std::string& name, const std::string& qualifier) const = 0;
+  virtual Result<Version> get(const std::string& tenant, const std::string& name,
+                              const std::string& qualifier) const = 0;
   virtual Result<Page<Version>> list(const std::string& tenant, const std::string& after, int limit) const = 0;
   virtual Result<Version> publish(const std::string& tenant, const std::string& name, const std::string& code_sha256,
                                   const std::string& description, const std::string& revision_id) = 0;
@@ -58,12 +66,14 @@ class Functions {
   virtual Result<Alias> create_alias(const std::string& tenant, const std::string& function, Alias alias) = 0;
   virtual Result<Alias> update_alias(const std::string& tenant, const std::string& function, const Alias& alias,
                                      const std::string& revision_id) = 0;
-  virtual Result<Alias> get_alias(const std::string& tenant, const std::string& function, const std::string& alias) const = 0;
+  virtual Result<Alias> get_alias(const std::string& tenant, const std::string& function,
+                                  const std::string& alias) const = 0;
   virtual Status remove_alias(const std::string& tenant, const std::string& function, const std::string& alias) = 0;
-  virtual Result<Page<Alias>> aliases(const std::string& tenant, const std::string& function, const std::string& version,
-                                      const std::string& after, int limit) const = 0;
+  virtual Result<Page<Alias>> aliases(const std::string& tenant, const std::string& function,
+                                      const std::string& version, const std::string& after, int limit) const = 0;
 
-  virtual Status set_reserved_concurrency(const std::string& tenant, const std::string& name, std::optional<int> limit) = 0;
+  virtual Status set_reserved_concurrency(const std::string& tenant, const std::string& name,
+                                          std::optional<int> limit) = 0;
 
   // Loop thread or any other; memory only. `qualifier`: "" ($LATEST), a version or an alias; `dice` in [0,1) decides
   // between the versions of a weighted alias.
