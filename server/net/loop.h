@@ -22,8 +22,8 @@ class Loop {
   virtual Id run_after(Duration delay, std::function<void()> work) = 0;
   virtual void cancel(Id timer) = 0;
 
-  // Calls `on_readable` whenever `fd` has something to read or was closed by its peer; level-triggered. The caller keeps
-  // the descriptor open until unwatch(). No call happens after unwatch().
+  // Calls `on_readable` whenever `fd` has something to read or was closed by its peer; level-triggered. The caller
+  // keeps the descriptor open until unwatch(). No call happens after unwatch().
   virtual Id watch_readable(int fd, std::function<void()> on_readable) = 0;
   // The same once it takes bytes again; used only while a non-blocking write is incomplete.
   virtual Id watch_writable(int fd, std::function<void()> on_writable) = 0;
