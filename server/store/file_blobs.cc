@@ -11,6 +11,7 @@
 #include <set>
 
 #include "base/crypto.h"
+#include "base/kill_point.h"
 
 namespace sundog::store {
 
@@ -220,11 +221,13 @@ class FileBlobs final : public Blobs {
       disk_->discard(staged);
     } else {
       SUNDOG_CHECK(disk_->sync(staged));
+      kill_point("blobs.written");
       SUNDOG_CHECK(make_durable_folder(path.parent_path().parent_path()));
       SUNDOG_CHECK(make_durable_folder(path.parent_path()));
       if (there.ok()) SUNDOG_CHECK(disk_->remove(path));  // damaged: of another length than its content
       const auto published = disk_->publish(staged, path);
       if (!published.ok() && published.error().code != Code::already_exists) return published;
+      kill_point("blobs.linked");
       if (!published.ok()) disk_->discard(staged);  // another thread was faster with the same content
     }
     // Also for an object that was there: whoever put it may not have come as far as this.
