@@ -70,7 +70,7 @@ Connection::Detached Connection::run(std::shared_ptr<Connection> self) {
     }
   }
   // A client that still sends would lose our answer to the reset that a plain close means.
-  if (!closed_ && !eof_) {
+  if (!closed_ && !eof_ && !timed_out_ && (!body_done_ || !unread().empty())) {
     error_code ignored;
     socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
     body_bytes_ = 0;
@@ -356,6 +356,7 @@ void Connection::set_phase(Phase phase) {
 void Connection::check_deadline(MonoTime time) {
   if (closed_ || time < deadline_) return;
   deadline_ = MonoTime::max();
+  timed_out_ = true;
   const auto late = fail(Code::deadline_exceeded, "The request did not arrive in time.",
                          "Send it again; check the connection if this happens often.");
   switch (phase_) {

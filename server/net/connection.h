@@ -124,6 +124,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   bool closed_ = false;
   bool eof_ = false;     // the client sends no more
   bool broken_ = false;  // and takes no more
+  bool timed_out_ = false;
   Phase phase_ = Phase::idle;
   MonoTime deadline_ = MonoTime::max();
   bool first_request_ = true;
