@@ -61,12 +61,12 @@ class Seen {
   auto var = std::move(*SUNDOG_CONCAT(result_, __LINE__))
 #define EXPECT_OK(expr)                                        \
   do {                                                         \
-    const auto& ok_result_ = (expr);                            \
+    const auto& ok_result_ = (expr);                           \
     EXPECT_TRUE(ok_result_.ok()) << ok_result_.error().text(); \
   } while (false)
 #define EXPECT_CODE(expr, wanted)                                                \
   do {                                                                           \
-    const auto& code_result_ = (expr);                                            \
+    const auto& code_result_ = (expr);                                           \
     ASSERT_FALSE(code_result_.ok()) << "expected " << name(wanted);              \
     EXPECT_EQ(code_result_.error().code, wanted) << code_result_.error().text(); \
     EXPECT_FALSE(code_result_.error().message.empty());                          \
