@@ -1,4 +1,5 @@
-// Events: asynchronous invocations. Accepted durably, delivered at least once, retried with back-off, then dead letters.
+// Events: asynchronous invocations. Accepted durably, delivered at least once, retried with back-off, then dead
+// letters.
 //
 // Ownership   one per server, created in app/ over a Queue and the Invoker.
 // Threads     accept() on the loop thread (its callback too); start()/stop() on the loop thread.
@@ -15,18 +16,19 @@
 namespace sundog::invoke {
 
 struct EventOptions {
-  int max_attempts = 3;                        // as on Lambda: one and two retries
+  int max_attempts = 3;                                       // as on Lambda: one and two retries
   std::vector<Millis> backoff{Millis{1'000}, Millis{4'000}};  // Lambda waits 1 and 2 minutes; here it is seconds
-  int parallel = 64;                           // events in flight at once
+  int parallel = 64;                                          // events in flight at once
 };
 
 class Events {
  public:
   virtual ~Events() = default;
-  // The queue of a function is "events/<tenant>/<function>"; the message is the Invocation as JSON (docs/formats/event.md).
+  // The queue of a function is "events/<tenant>/<function>"; the message is the Invocation as JSON
+  // (docs/formats/event.md).
   virtual void accept(Invocation invocation, Callback<std::string> on_accepted) = 0;  // gives the request id
-  // Called on the loop thread when an event has ended for good: its last result (an InvokeResult with function_error, or an
-  // Error) and whether it went to the dead letters. Jobs and runs listen by tag.
+  // Called on the loop thread when an event has ended for good: its last result (an InvokeResult with function_error,
+  // or an Error) and whether it went to the dead letters. Jobs and runs listen by tag.
   using EndedCallback = std::function<void(const Invocation&, const Result<InvokeResult>&, bool dead)>;
   virtual void on_ended(EndedCallback callback) = 0;
   virtual void start() = 0;  // begins delivering; what an earlier server left is delivered again

@@ -2,10 +2,12 @@
 //
 // Ownership   one per server, created in app/; owns its folder.
 // Threads     append() on the loop thread (buffered, written behind by the pool); read() and follow() on any thread.
-// Bounds      `bytes_per_function` on disk in two segments; older lines are dropped whole. A flood is cut per invocation
+// Bounds      `bytes_per_function` on disk in two segments; older lines are dropped whole. A flood is cut per
+// invocation
 //             with a line that says how much was dropped.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -23,7 +25,7 @@ struct LogLine {
   int64_t sequence = 0;  // growing per function
   WallTime time;
   std::string request_id;
-  std::string text;      // without the line end
+  std::string text;  // without the line end
 };
 
 class FunctionLogs {
@@ -36,6 +38,10 @@ class FunctionLogs {
   virtual ~FunctionLogs() = default;
   virtual void append(const std::string& tenant, const std::string& function, const std::string& request_id,
                       std::string_view text) = 0;
+  // The invocation has ended: says how much of its output was dropped, then appends `text` (its END and REPORT lines)
+  // whatever the bounds, and forgets what it counted.
+  virtual void end(const std::string& tenant, const std::string& function, const std::string& request_id,
+                   std::string_view text) = 0;
   // Lines with sequence > `after`, oldest first, at most `limit`; also those not yet on disk.
   virtual Result<std::vector<LogLine>> read(const std::string& tenant, const std::string& function, int64_t after,
                                             size_t limit) const = 0;

@@ -4,8 +4,8 @@
 // Threads     a state machine on the loop thread: invoke(), drain() and the host-call handlers run there.
 //             fleet() may be called from any thread. Blocking work (queue, blobs) goes to the pool it was given.
 // Failure     an InvokeResult's Error is ours: resource_exhausted (429: no instance in time, hint says when to retry),
-//             not_found, conflict (function pending or failed), unavailable (draining). What the user's code did wrong is
-//             a result with `function_error`.
+//             not_found, conflict (function pending or failed), unavailable (draining). What the user's code did wrong
+//             is a result with `function_error`.
 #pragma once
 
 #include <functional>
@@ -31,8 +31,8 @@ namespace sundog::invoke {
 
 struct Invocation {
   std::string tenant, function, qualifier;
-  std::string request_id;                   // made if empty
-  std::string payload;                      // raw event bytes
+  std::string request_id;  // made if empty
+  std::string payload;     // raw event bytes
   std::string client_context;
   Json meta;                                // handed to Sundog's own handlers, see sandbox::InvokeRequest
   std::set<std::string> granted_blobs;      // what "blob.open" may open
@@ -47,7 +47,7 @@ struct InvokeResult {
   std::string payload;
   std::string function_error;  // "" or "Unhandled"
   std::string executed_version;
-  std::string log_tail;        // last 4 KB, if asked for
+  std::string log_tail;  // last 4 KB, if asked for
   meter::UsageRecord usage;
 };
 using InvokeCallback = std::function<void(Result<InvokeResult>)>;
@@ -58,13 +58,13 @@ using HostCallHandler =
     std::function<void(const Invocation& who, sandbox::HostCall call, Callback<sandbox::HostReply> reply)>;
 
 struct InvokerOptions {
-  int64_t memory_budget_bytes = 0;     // of all instances and templates together; 0: 70 % of the machine's
-  int cores = 0;                       // 0: those of the machine
-  int account_concurrency = 1000;      // of all functions of one tenant
-  Millis queue_limit{10'000};          // longest wait for an instance before 429
-  size_t queue_length = 1000;          // waiting invocations of one function before 429 at once
-  Millis idle_instance{5'000};         // an idle instance ends after it
-  Millis idle_template{60'000};        // a template without instances and calls ends after it
+  int64_t memory_budget_bytes = 0;  // of all instances and templates together; 0: 70 % of the machine's
+  int cores = 0;                    // 0: those of the machine
+  int account_concurrency = 1000;   // of all functions of one tenant
+  Millis queue_limit{10'000};       // longest wait for an instance before 429
+  size_t queue_length = 1000;       // waiting invocations of one function before 429 at once
+  Millis idle_instance{5'000};      // an idle instance ends after it
+  Millis idle_template{60'000};     // a template without instances and calls ends after it
   std::string region = "local";
 };
 

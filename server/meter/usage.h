@@ -21,16 +21,16 @@
 namespace sundog::meter {
 
 struct UsageRecord {
-  std::string id;          // request id + attempt: unique
+  std::string id;  // request id + attempt: unique
   std::string tenant, function, version;
-  std::string kind;        // function, data, training, prediction
+  std::string kind;  // function, data, training, prediction
   std::string request_id;
-  std::string outcome;     // ok, handler_error, timeout, out_of_memory, crash, init_error
+  std::string outcome;  // ok, handler_error, timeout, out_of_memory, crash, init_error
   WallTime ended;
   int memory_mb = 128;
-  double queue_ms = 0;     // waiting for an instance; never billed
-  double restore_ms = 0;   // fork to ready; on a line of its own
-  double init_ms = 0;      // template's init if this invocation waited for it; on a line of its own
+  double queue_ms = 0;    // waiting for an instance; never billed
+  double restore_ms = 0;  // fork to ready; on a line of its own
+  double init_ms = 0;     // template's init if this invocation waited for it; on a line of its own
   double handler_ms = 0;
   int64_t billed_ms = 0;       // handler, rounded up to 1 ms
   int64_t billed_init_ms = 0;  // init, rounded up
@@ -61,8 +61,8 @@ Cost cost_of(const UsageRecord& record, const PricePlan& plan);
 
 struct BillQuery {
   std::string tenant;
-  WallTime from, to;              // [from, to)
-  std::vector<std::string> by;    // any of function, day, kind
+  WallTime from, to;            // [from, to)
+  std::vector<std::string> by;  // any of function, day, kind
 };
 
 class Ledger {

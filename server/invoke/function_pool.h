@@ -1,0 +1,108 @@
+// FunctionPool: the template, the instances and the waiting invocations of one function version. Acts on decide().
+//
+// Ownership   by the fleet.
+// Threads     loop thread; answers are given in a later turn than add().
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "invoke/node.h"
+#include "invoke/scaling.h"
+#include "invoke/slot.h"
+
+namespace sundog::invoke {
+
+class FunctionPool final : public SlotOwner {
+ public:
+  FunctionPool(Context& context, Node& node, std::string tenant, functions::VersionPtr version, RunningCount of_tenant,
+               RunningCount of_function);
+  ~FunctionPool() override;
+
+  void add(RunPtr run);
+  void set_reserved(std::optional<int> limit) { reserved_ = limit; }
+  // Decides and acts until nothing is left to do now.
+  void look();
+  // Its version is no longer current: what waits is finished, nothing is kept.
+  void retire();
+  // Answers what waits with `error` and kills what runs.
+  void stop(const Error& error);
+
+  // What may go to make room for others.
+  void list_evictable(std::vector<Evictable>& out);
+  void evict(Evictable::Kind kind);
+
+  bool hungry() const { return !waiting_.empty(); }
+  MonoTime oldest_waiting() const { return waiting_.front()->arrived; }
+  bool empty() const { return waiting_.empty() && slots_.empty() && parked_ == TemplateState::none; }
+  bool retired() const { return retired_; }
+  size_t waiting() const { return waiting_.size(); }
+  const std::string& tenant() const { return tenant_; }
+  const functions::VersionPtr& version() const { return version_; }
+  void describe(Json& instances, Json& templates) const;
+
+  void on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Instance>> instance) override;
+  void on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome) override;
+  void on_slot_end(Slot& slot) override;
+  void on_slot_host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) override;
+
+ private:
+  PoolState state() const;
+  NodeState node_state(const PoolState& pool) const;
+  void act(const Decision& decision);
+  void tell_hunger();
+  void arm(std::optional<MonoTime> when);
+  RunPtr take_first();
+  void run_on_idle(RunPtr run);
+  void refuse(RunPtr run, Refusal why);
+  void expire(const RunPtr& run);
+
+  void start_template();
+  void on_template(Result<std::shared_ptr<sandbox::TemplateStart>> started);
+  void on_init_failure(const sandbox::InitFailure& failure, const std::string& output);
+  void end_template();
+  void report(std::optional<sandbox::InitFailure> failure);
+  void start_instance();
+  void end_slot(Slot& slot);
+  void count_failure();
+  void reserve_template(int64_t bytes);
+
+  Context& context_;
+  Node& node_;
+  const std::string tenant_;  // who pays and logs; not the version's for Sundog's own functions
+  const functions::VersionPtr version_;
+  const int64_t instance_bytes_;
+  const RunningCount of_tenant_, of_function_;
+  std::optional<int> reserved_;
+  bool retired_ = false;
+
+  std::deque<RunPtr> waiting_;
+  std::map<Slot*, std::shared_ptr<Slot>> slots_;
+  std::vector<Slot*> idle_;  // longest idle first
+  int busy_ = 0, starting_ = 0;
+  MonoTime last_used_{};
+
+  TemplateState parked_ = TemplateState::none;
+  std::unique_ptr<sandbox::Template> template_;
+  sandbox::TemplateReady ready_;
+  int64_t template_bytes_;  // reserved while it starts or exists; known from then on
+  bool template_measured_ = false;
+  MonoTime template_asked_{}, template_ready_{};
+  bool init_billed_ = true;  // the init that was last done has been put on an invocation's bill
+  std::shared_ptr<int> template_turn_ = std::make_shared<int>(0);  // guards callbacks of a template that is gone
+
+  int failures_ = 0;
+  MonoTime last_failure_{};
+  std::optional<Error> last_error_;
+  std::optional<sandbox::InitFailure> last_init_failure_;
+  bool reported_failed_ = false;
+
+  bool looking_ = false, look_again_ = false, was_hungry_ = false;
+  net::Loop::Id timer_ = 0;
+  MonoTime timer_at_{};
+};
+
+}  // namespace sundog::invoke

@@ -1,0 +1,291 @@
+#include "invoke/invoker.h"
+
+#include <unistd.h>
+
+#include <future>
+#include <random>
+#include <unordered_map>
+
+#include "base/ids.h"
+#include "invoke/function_pool.h"
+#include "invoke/host_calls.h"
+
+namespace sundog::invoke {
+namespace {
+
+constexpr double kShareOfMachine = 0.7;
+constexpr Millis kFleetPatience{1'000};
+constexpr Millis kAfterKill{3'000};
+
+InvokerOptions completed(InvokerOptions options) {
+  if (options.cores <= 0) options.cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (options.memory_budget_bytes <= 0) {
+    const auto machine = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+    options.memory_budget_bytes = static_cast<int64_t>(machine * kShareOfMachine);
+  }
+  return options;
+}
+
+ScalingPolicy policy_of(const InvokerOptions& options) {
+  ScalingPolicy policy;
+  policy.idle_instance = options.idle_instance;
+  policy.idle_template = options.idle_template;
+  policy.queue_length = options.queue_length;
+  policy.account_concurrency = options.account_concurrency;
+  policy.starts_at_once = std::max(4, 4 * options.cores);
+  return policy;
+}
+
+std::string key_of(const std::string& tenant, const functions::Version& version) {
+  return tenant + "|" + version.identity();
+}
+
+class Fleet final : public Invoker, public Node {
+ public:
+  explicit Fleet(Context context);
+  ~Fleet() override;
+
+  void invoke(Invocation invocation, InvokeCallback on_done) override {
+    admit(std::move(invocation), {}, std::move(on_done), Origin::outside);
+  }
+  void invoke_streaming(Invocation invocation, std::function<void(std::string_view)> on_piece,
+                        InvokeCallback on_done) override {
+    admit(std::move(invocation), std::move(on_piece), std::move(on_done), Origin::outside);
+  }
+  void add_host_call(std::string name, HostCallHandler handler) override {
+    host_calls_.add(std::move(name), std::move(handler));
+  }
+  void drain(Millis grace, std::function<void()> on_drained) override;
+  Json fleet() const override;
+
+  std::vector<Evictable> evictable(const FunctionPool& asking) const override;
+  void evict(const Evictable& victim) override { static_cast<FunctionPool*>(victim.owner)->evict(victim.kind); }
+  void freed() override;
+  void set_hungry(FunctionPool& pool, bool hungry) override {
+    if (hungry) {
+      hungry_.insert(&pool);
+      if (pool.retired()) freed();
+    } else {
+      hungry_.erase(&pool);
+    }
+  }
+  void bury(std::shared_ptr<Slot> slot) override {
+    context_.loop.post([slot = std::move(slot)]() mutable { slot.reset(); });
+  }
+  void host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) override {
+    host_calls_.call(run, std::move(call), std::move(reply));
+  }
+
+ private:
+  // Running code may still call functions while the server drains: it needs them to finish.
+  enum class Origin { outside, running_code };
+  void admit(Invocation invocation, std::function<void(std::string_view)> on_piece, InvokeCallback on_done,
+             Origin origin);
+  void refuse(InvokeCallback on_done, Error error);
+  FunctionPool& pool_of(const std::string& tenant, const functions::VersionPtr& version);
+  void on_change(const std::string& tenant, const std::string& name);
+  void look_at_hungry();
+  void on_ended();
+  void on_grace_over();
+  // A copy: what is done to one may bring invocations, and with them more pools.
+  std::vector<FunctionPool*> all_pools();
+  Json describe() const;
+
+  Context context_;
+  HostCalls host_calls_;
+  // By tenant and identity: Sundog's own functions belong to no tenant, but each tenant has its own instances of them.
+  std::unordered_map<std::string, std::unique_ptr<FunctionPool>> pools_;
+  std::set<FunctionPool*> hungry_;
+  std::map<std::string, RunningCount> of_tenant_, of_function_;
+  std::mt19937_64 random_{std::random_device{}()};
+  int64_t in_flight_ = 0;
+  bool rebalancing_ = false;
+  bool draining_ = false;
+  std::function<void()> on_drained_;
+  net::Loop::Id grace_timer_ = 0;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+Fleet::Fleet(Context context)
+    : context_(std::move(context)), host_calls_(context_, [this](Invocation invocation, InvokeCallback on_done) {
+        admit(std::move(invocation), {}, std::move(on_done), Origin::running_code);
+      }) {
+  memory_budget = context_.options.memory_budget_bytes;
+  auto& loop = context_.loop;
+  context_.functions.on_change(
+      [this, &loop, alive = std::weak_ptr(alive_)](const std::string& tenant, const std::string& name) {
+        loop.post([this, alive, tenant, name] {
+          if (alive.lock()) on_change(tenant, name);
+        });
+      });
+}
+
+Fleet::~Fleet() {
+  if (grace_timer_ != 0) context_.loop.cancel(grace_timer_);
+  alive_.reset();
+  pools_.clear();
+}
+
+void Fleet::refuse(InvokeCallback on_done, Error error) {
+  context_.loop.post([on_done = std::move(on_done), error = std::move(error)] { on_done(error); });
+}
+
+void Fleet::admit(Invocation invocation, std::function<void(std::string_view)> on_piece, InvokeCallback on_done,
+                  Origin origin) {
+  if (draining_ && origin == Origin::outside) {
+    return refuse(std::move(on_done),
+                  fail(Code::unavailable, "The server is shutting down.", "Try again in a moment."));
+  }
+  const double dice = std::uniform_real_distribution<double>{0, 1}(random_);
+  auto resolved = context_.functions.resolve(invocation.tenant, invocation.function, invocation.qualifier, dice);
+  if (!resolved.ok()) return refuse(std::move(on_done), resolved.error());
+  if (resolved->version->state == functions::State::pending) {
+    return refuse(
+        std::move(on_done),
+        fail(Code::conflict, "Function " + resolved->version->config.name + " is still being prepared (Pending).",
+             "Wait until its state is Active."));
+  }
+  if (invocation.request_id.empty()) invocation.request_id = uuid4();
+  auto run = std::make_shared<Run>();
+  run->bytes_in = static_cast<int64_t>(invocation.payload.size());
+  run->version = resolved->version;
+  run->on_piece = std::move(on_piece);
+  run->arrived = context_.clock.mono();
+  run->deadline = run->arrived + context_.options.queue_limit;
+  ++in_flight_;
+  run->on_done = [this, on_done = std::move(on_done)](Result<InvokeResult> result) {
+    --in_flight_;
+    on_done(std::move(result));
+    if (draining_) on_ended();
+  };
+  auto& pool = pool_of(invocation.tenant, run->version);
+  run->invocation = std::move(invocation);
+  pool.set_reserved(resolved->reserved_concurrency);
+  pool.add(std::move(run));
+}
+
+FunctionPool& Fleet::pool_of(const std::string& tenant, const functions::VersionPtr& version) {
+  auto& pool = pools_[key_of(tenant, *version)];
+  if (!pool) {
+    auto& of_tenant = of_tenant_[tenant];
+    auto& of_function = of_function_[tenant + "/" + version->config.name];
+    if (!of_tenant) of_tenant = std::make_shared<int>(0);
+    if (!of_function) of_function = std::make_shared<int>(0);
+    pool = std::make_unique<FunctionPool>(context_, *this, tenant, version, of_tenant, of_function);
+  }
+  return *pool;
+}
+
+std::vector<FunctionPool*> Fleet::all_pools() {
+  std::vector<FunctionPool*> all;
+  all.reserve(pools_.size());
+  for (const auto& [key, pool] : pools_) all.push_back(pool.get());
+  return all;
+}
+
+void Fleet::on_change(const std::string& tenant, const std::string& name) {
+  for (auto* pool : all_pools()) {
+    const auto& version = *pool->version();
+    if (version.tenant != tenant || version.config.name != name || pool->retired()) continue;
+    const auto now = context_.functions.resolve(tenant, name, version.version, 0.0);
+    if (!now.ok() || now->version->identity() != version.identity()) pool->retire();
+  }
+}
+
+std::vector<Evictable> Fleet::evictable(const FunctionPool& asking) const {
+  std::vector<Evictable> all;
+  for (const auto& [key, pool] : pools_) {
+    if (pool.get() != &asking) pool->list_evictable(all);
+  }
+  return all;
+}
+
+void Fleet::freed() {
+  if (hungry_.empty() || std::exchange(rebalancing_, true)) return;
+  context_.loop.post([this, alive = std::weak_ptr(alive_)] {
+    if (alive.lock()) look_at_hungry();
+  });
+}
+
+// Who has waited longest gets what became free. Pools that hold nothing any more go.
+void Fleet::look_at_hungry() {
+  rebalancing_ = false;
+  std::vector<FunctionPool*> hungry;
+  for (auto* pool : std::exchange(hungry_, {})) {
+    if (pool->retired() && pool->empty()) {
+      pools_.erase(key_of(pool->tenant(), *pool->version()));
+      continue;
+    }
+    hungry_.insert(pool);
+    if (pool->hungry()) hungry.push_back(pool);
+  }
+  std::sort(hungry.begin(), hungry.end(),
+            [](const FunctionPool* a, const FunctionPool* b) { return a->oldest_waiting() < b->oldest_waiting(); });
+  for (auto* pool : hungry) pool->look();
+}
+
+void Fleet::drain(Millis grace, std::function<void()> on_drained) {
+  draining_ = true;
+  on_drained_ = std::move(on_drained);
+  grace_timer_ = context_.loop.run_after(grace, [this] { on_grace_over(); });
+  on_ended();
+}
+
+void Fleet::on_ended() {
+  if (in_flight_ > 0 || !on_drained_) return;
+  if (grace_timer_ != 0) context_.loop.cancel(std::exchange(grace_timer_, 0));
+  context_.loop.post(std::exchange(on_drained_, nullptr));
+}
+
+void Fleet::on_grace_over() {
+  grace_timer_ = context_.loop.run_after(kAfterKill, [this] {
+    grace_timer_ = 0;
+    if (on_drained_) std::exchange(on_drained_, nullptr)();
+  });
+  const auto error = fail(Code::unavailable, "The server shut down before this invocation could finish.");
+  for (auto* pool : all_pools()) pool->stop(error);
+}
+
+Json Fleet::describe() const {
+  Json instances = Json::array(), templates = Json::array();
+  size_t queued = 0;
+  for (const auto& [key, pool] : pools_) {
+    pool->describe(instances, templates);
+    queued += pool->waiting();
+  }
+  return {{"instances", std::move(instances)},
+          {"templates", std::move(templates)},
+          {"queued", queued},
+          {"memory_bytes", memory_reserved},
+          {"budget_bytes", memory_budget}};
+}
+
+// The state belongs to the loop; other threads have it described there.
+Json Fleet::fleet() const {
+  if (context_.loop.on_loop_thread()) return describe();
+  auto promise = std::make_shared<std::promise<Json>>();
+  auto future = promise->get_future();
+  context_.loop.post([this, promise, alive = std::weak_ptr(alive_)] {
+    promise->set_value(alive.lock() ? describe() : Json::object());
+  });
+  if (future.wait_for(kFleetPatience) == std::future_status::ready) return future.get();
+  return {{"instances", Json::array()},
+          {"templates", Json::array()},
+          {"queued", 0},
+          {"memory_bytes", 0},
+          {"budget_bytes", memory_budget}};
+}
+
+}  // namespace
+
+std::unique_ptr<Invoker> make_invoker(net::Loop& loop, Clock& clock, Pool& pool, Log& log, sandbox::Sandbox& sandbox,
+                                      functions::Functions& functions, functions::Environments& environments,
+                                      store::Blobs& blobs, meter::Ledger& ledger, FunctionLogs& logs,
+                                      InvokerOptions options) {
+  options = completed(std::move(options));
+  const auto policy = policy_of(options);
+  return std::make_unique<Fleet>(Context{loop, clock, pool, log, sandbox, functions, environments, blobs, ledger, logs,
+                                         std::move(options), policy});
+}
+
+}  // namespace sundog::invoke

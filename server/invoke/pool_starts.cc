@@ -1,0 +1,187 @@
+// FunctionPool's other half: how templates and instances come and go.
+#include <algorithm>
+
+#include "invoke/answers.h"
+#include "invoke/function_pool.h"
+#include "invoke/specs.h"
+
+namespace sundog::invoke {
+
+void FunctionPool::reserve_template(int64_t bytes) {
+  node_.memory_reserved += bytes - template_bytes_;
+  template_bytes_ = bytes;
+}
+
+void FunctionPool::start_template() {
+  auto spec = template_spec(*version_, context_.environments, {context_.options.region, context_.options.cores});
+  if (!spec.ok()) {
+    auto error = spec.error();
+    if (version_->state == functions::State::failed) error.message += " " + version_->state_reason;
+    const auto waiting = std::exchange(waiting_, {});
+    for (const auto& run : waiting) end_with_error(run, error);
+    return;
+  }
+  parked_ = TemplateState::starting;
+  node_.memory_reserved += template_bytes_;
+  template_asked_ = context_.clock.mono();
+  context_.sandbox.start_template(*std::move(spec), [this, alive = std::weak_ptr(template_turn_)](
+                                                        Result<std::shared_ptr<sandbox::TemplateStart>> started) {
+    if (alive.lock()) on_template(std::move(started));
+  });
+}
+
+void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> started) {
+  if (!started.ok()) {
+    parked_ = TemplateState::none;
+    node_.memory_reserved -= template_bytes_;
+    context_.log.error("template_not_started", started.error(), {{"function", version_->identity()}});
+    last_error_ = started.error();
+    count_failure();
+  } else if ((*started)->parked == nullptr) {
+    parked_ = TemplateState::none;
+    node_.memory_reserved -= template_bytes_;
+    on_init_failure((*started)->failure, (*started)->output);
+  } else {
+    auto& start = **started;
+    parked_ = TemplateState::ready;
+    template_ = std::move(start.parked);
+    ready_ = start.ready;
+    template_ready_ = context_.clock.mono();
+    init_billed_ = false;
+    last_error_.reset();
+    last_init_failure_.reset();
+    if (ready_.memory_bytes > 0) {
+      reserve_template(ready_.memory_bytes);
+      template_measured_ = true;
+    }
+    if (!start.output.empty()) context_.logs.append(tenant_, version_->config.name, "", start.output);
+    template_->on_death([this, turn = *template_turn_, alive = std::weak_ptr(template_turn_)](std::string reason) {
+      const auto now = alive.lock();
+      if (!now || *now != turn || parked_ != TemplateState::ready) return;
+      context_.log.warn("template_died", {{"function", version_->identity()}, {"reason", reason}});
+      last_error_ = fail(Code::unavailable, "The template of function " + version_->config.name + " ended: " + reason);
+      end_template();
+      count_failure();
+      look();
+    });
+    if (reported_failed_) report(std::nullopt);
+  }
+  look();
+  node_.freed();
+}
+
+void FunctionPool::on_init_failure(const sandbox::InitFailure& failure, const std::string& output) {
+  const Duration init = context_.clock.mono() - template_asked_;
+  last_init_failure_ = failure;
+  count_failure();
+  std::string text = output;
+  if (!text.empty() && text.back() != '\n') text.push_back('\n');
+  text += "[ERROR] " + failure.type + ": " + failure.message + "\n" + init_report_line(init, failure);
+  context_.logs.append(tenant_, version_->config.name, "", text);
+  if (!reported_failed_) report(failure);
+  // Only those who are here now: an answer may bring the next invocation, which is a new attempt.
+  auto waiting = std::exchange(waiting_, {});
+  Duration billed = init;
+  for (const auto& run : waiting) end_with_init_failure(context_, run, failure, std::exchange(billed, Duration{0}));
+}
+
+// Functions keeps this in its catalog and may block.
+void FunctionPool::report(std::optional<sandbox::InitFailure> failure) {
+  reported_failed_ = failure.has_value();
+  auto& functions = context_.functions;
+  const auto queued = context_.pool.submit(
+      [&functions, version = version_, failure = std::move(failure)] { functions.report_init(*version, failure); });
+  if (!queued.ok()) context_.log.error("init_not_reported", queued.error(), {{"function", version_->identity()}});
+}
+
+void FunctionPool::end_template() {
+  if (parked_ != TemplateState::ready) return;
+  ++*template_turn_;
+  parked_ = TemplateState::none;
+  node_.memory_reserved -= template_bytes_;
+  // In a later turn: this may be a callback of its own.
+  context_.loop.post([parked = std::shared_ptr<sandbox::Template>(std::move(template_))]() mutable { parked.reset(); });
+  node_.freed();
+}
+
+void FunctionPool::start_instance() {
+  auto slot = std::make_shared<Slot>(context_, *this);
+  slots_.emplace(slot.get(), slot);
+  ++starting_;
+  ++node_.starting;
+  ++*of_tenant_;
+  ++*of_function_;
+  node_.memory_reserved += instance_bytes_;
+  if (parked_ == TemplateState::not_needed) {
+    context_.sandbox.start_native(native_spec(*version_, {context_.options.region, context_.options.cores}), *slot,
+                                  slot->ready_callback());
+  } else {
+    template_->fork(*slot, slot->ready_callback());
+  }
+}
+
+void FunctionPool::on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Instance>> instance) {
+  --starting_;
+  --node_.starting;
+  --*of_tenant_;
+  --*of_function_;
+  if (instance.ok()) {
+    slot.adopt(*std::move(instance));
+    idle_.push_back(&slot);
+    last_error_.reset();
+  } else {
+    context_.log.error("instance_not_started", instance.error(), {{"function", version_->identity()}});
+    last_error_ = instance.error();
+    count_failure();
+    end_slot(slot);
+  }
+  look();
+  node_.freed();
+}
+
+void FunctionPool::on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome) {
+  --busy_;
+  --*of_tenant_;
+  --*of_function_;
+  last_used_ = context_.clock.mono();
+  if (slot.state() == Slot::State::idle) {
+    failures_ = 0;
+    idle_.push_back(&slot);
+    arm(last_used_ + context_.policy.idle_instance);
+  } else {
+    using Kind = sandbox::Outcome::Kind;
+    if (outcome.kind == Kind::exited || outcome.kind == Kind::broken) count_failure();
+    end_slot(slot);
+  }
+  end_with_outcome(context_, run, std::move(outcome));
+  if (!waiting_.empty() || retired_ || idle_.empty()) look();
+  node_.freed();
+}
+
+void FunctionPool::on_slot_end(Slot& slot) {
+  if (slot.run() != nullptr) return;  // its outcome comes
+  count_failure();
+  end_slot(slot);
+  look();
+}
+
+void FunctionPool::on_slot_host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) {
+  node_.host_call(run, std::move(call), std::move(reply));
+}
+
+void FunctionPool::end_slot(Slot& slot) {
+  std::erase(idle_, &slot);
+  slot.retire();
+  const auto found = slots_.find(&slot);
+  node_.bury(std::move(found->second));
+  slots_.erase(found);
+  node_.memory_reserved -= instance_bytes_;
+  node_.freed();
+}
+
+void FunctionPool::count_failure() {
+  ++failures_;
+  last_failure_ = context_.clock.mono();
+}
+
+}  // namespace sundog::invoke

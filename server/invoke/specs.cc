@@ -1,0 +1,91 @@
+#include "invoke/specs.h"
+
+#include <algorithm>
+
+namespace sundog::invoke {
+namespace {
+
+constexpr int kOneCoreMegabytes = 1769;  // as on Lambda
+constexpr std::string_view kPython = "python";
+
+std::map<std::string, std::string> variables_of(const functions::Version& version, const Machine& machine) {
+  const auto& config = version.config;
+  auto variables = config.variables;
+  variables["AWS_LAMBDA_FUNCTION_NAME"] = config.name;
+  variables["AWS_LAMBDA_FUNCTION_VERSION"] = version.version;
+  variables["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] = std::to_string(config.memory_mb);
+  variables["AWS_LAMBDA_LOG_GROUP_NAME"] = "/aws/lambda/" + config.name;
+  variables["AWS_LAMBDA_LOG_STREAM_NAME"] = version.tenant + "/[" + version.version + "]";
+  variables["AWS_LAMBDA_INITIALIZATION_TYPE"] = "on-demand";
+  variables["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + config.runtime;
+  variables["AWS_REGION"] = machine.region;
+  variables["AWS_DEFAULT_REGION"] = machine.region;
+  variables["LAMBDA_TASK_ROOT"] = "/var/task";
+  variables["_HANDLER"] = config.handler;
+  variables.try_emplace("LANG", "C.UTF-8");
+  variables.try_emplace("TZ", ":UTC");
+  variables.try_emplace("PATH", "/usr/local/bin:/usr/bin:/bin");
+  return variables;
+}
+
+std::string process_name(const functions::Version& version) {
+  return version.tenant + "/" + version.config.name + ":" + version.version;
+}
+
+}  // namespace
+
+bool is_native(const functions::Version& version) {
+  return version.config.runtime == "native";
+}
+
+sandbox::Limits limits_of(const functions::Config& config, int cores) {
+  sandbox::Limits limits;
+  limits.memory_bytes = static_cast<int64_t>(config.memory_mb) << 20;
+  limits.tmp_bytes = static_cast<int64_t>(config.ephemeral_mb) << 20;
+  limits.cpu_millis = std::clamp(config.memory_mb * 1000 / kOneCoreMegabytes, 50, std::max(1, cores) * 1000);
+  return limits;
+}
+
+Result<sandbox::TemplateSpec> template_spec(const functions::Version& version,
+                                            const functions::Environments& environments, const Machine& machine) {
+  const auto& config = version.config;
+  if (!config.runtime.starts_with(kPython)) {
+    return fail(Code::unsupported, "Function " + config.name + " has the runtime \"" + config.runtime + "\".",
+                "Sundog runs python3.N.");
+  }
+  sandbox::TemplateSpec spec;
+  spec.name = process_name(version);
+  std::string python = config.runtime.substr(kPython.size());
+  if (!config.environment_id.empty()) {
+    SUNDOG_TRY(environment, environments.get(config.environment_id));
+    if (environment.state != functions::Environment::State::ready) {
+      const bool building = environment.state == functions::Environment::State::building;
+      return fail(
+          Code::conflict,
+          "The environment of function " + config.name + (building ? " is still being built." : " failed to build."),
+          building ? "Try again in a moment." : "Its log says why: GET /v1/environments/" + config.environment_id);
+    }
+    spec.site_packages.push_back(environment.folder);
+    python = environment.python;
+  }
+  SUNDOG_TRY(interpreter, environments.python(python));
+  spec.python = interpreter;
+  spec.code = version.code_folder;
+  spec.handler = config.handler;
+  spec.environment = variables_of(version, machine);
+  spec.limits = limits_of(config, machine.cores);
+  spec.network = config.network;
+  return spec;
+}
+
+sandbox::NativeSpec native_spec(const functions::Version& version, const Machine& machine) {
+  sandbox::NativeSpec spec;
+  spec.name = process_name(version);
+  spec.command = version.native_command;
+  spec.mounts = version.native_mounts;
+  spec.environment = variables_of(version, machine);
+  spec.limits = limits_of(version.config, machine.cores);
+  return spec;
+}
+
+}  // namespace sundog::invoke
