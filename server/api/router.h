@@ -1,8 +1,8 @@
 // Router: which route takes a request, who may call it, and where its handler runs.
 //
 // Ownership   one Router, filled in app/ by the *_routes.h functions before the server listens; then immutable.
-// Threads     Run::loop handlers run on the loop thread and must not block; Run::pool handlers on a thread of the api pool.
-// Failure     no route 404 · another method 405 · no or wrong key 401 · role too small 403; errors go through
+// Threads     Run::loop handlers run on the loop thread and must not block; Run::pool handlers on a thread of the api
+// pool. Failure     no route 404 · another method 405 · no or wrong key 401 · role too small 403; errors go through
 //             api/errors.h, in Lambda's shape for Lambda's paths and in Sundog's for the rest.
 #pragma once
 
@@ -37,6 +37,7 @@ struct Call {
   std::map<std::string, std::string, std::less<>> params;  // "{name}" of the pattern, decoded
   Principal principal;
   std::shared_ptr<net::Responder> responder;
+  std::string request_id;  // of this request; on Lambda's paths the answer carries it as x-amzn-RequestId
 
   std::string param(std::string_view name) const;
   std::string_view query(std::string_view name) const { return request.query_value(name); }
@@ -55,7 +56,7 @@ struct RouteOptions {
   bool open_to_all = false;  // health and metrics only: no key needed
 };
 
-using CallHandler = std::function<void(std::shared_ptr<Call> call)>;                  // answers by call->responder
+using CallHandler = std::function<void(std::shared_ptr<Call> call)>;                 // answers by call->responder
 using JsonHandler = std::function<Result<Json>(const std::shared_ptr<Call>& call)>;  // its value is the 200 answer
 
 class Router {
@@ -68,9 +69,21 @@ class Router {
   void json(std::string method, std::string pattern, Role least, JsonHandler handler, RouteOptions options = {},
             int status = 200);
 
-  struct Match;
+  // A route that matched. Lives as long as the router.
+  struct Match {
+    std::string method, pattern;
+    Role least = Role::viewer;
+    CallHandler handler;
+    RouteOptions options;
+    std::vector<std::string> names;  // of the pattern's parameters, in order
+    size_t index = 0;                // 0, 1, 2… in the order added
+  };
+  // `path` as it came, still percent-encoded, so that an encoded '/' stays inside its segment. A trailing '/' is
+  // ignored. HEAD takes GET's route when it has none of its own.
   const Match* match(std::string_view method, std::string_view path,
                      std::map<std::string, std::string, std::less<>>& params, bool& path_exists) const;
+  std::string allowed(std::string_view path) const;  // "GET, POST": for the Allow header of a 405
+  size_t size() const;
 
  private:
   struct State;
