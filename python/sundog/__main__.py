@@ -1,0 +1,5 @@
+"""python -m sundog"""
+
+from sundog.cli import main
+
+main()

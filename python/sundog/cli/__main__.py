@@ -1,0 +1,5 @@
+"""python -m sundog.cli"""
+
+from sundog.cli import main
+
+main()

@@ -1,0 +1,202 @@
+"""sundog up, demo, status, version, doctor, fleet, bill, keys."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import sundog
+from sundog.cli.output import JsonFlag, cloud, err, note, out, print_json, print_table, say, show
+from sundog.errors import InvalidArgument
+
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+
+
+def add(app: typer.Typer) -> None:
+    app.command("up")(up)
+    app.command("demo")(demo)
+    app.command("status")(status)
+    app.command("version")(version)
+    app.command("doctor")(doctor)
+    app.command("fleet")(fleet)
+    app.command("bill")(bill)
+    app.add_typer(keys, name="keys")
+
+
+def up(
+    data: Annotated[Path | None, typer.Option(help="The data folder; default ~/.local/share/sundog.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 9000,
+    log_level: Annotated[str, typer.Option(help="debug, info, warn or error.")] = "",
+    no_metrics: Annotated[bool, typer.Option("--no-metrics", help="Close /metrics to all.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse to start where functions cannot be sealed fully.")
+    ] = False,
+) -> None:
+    """Starts the server here; it runs until Ctrl-C."""
+    from sundog.cloud import data_folder
+    from sundog.launch import this_machine_command
+
+    folder = (data or data_folder()).expanduser().resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = this_machine_command(folder, host, port, log_level=log_level, no_metrics=no_metrics, strict=strict)
+    note(f"sundog {sundog.__version__} on http://{host}:{port}, data in {folder}")
+    os.execv(command[0], command)
+
+
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """The whole way on real data: 30,000 credit histories to a deployed, billed model."""
+    from sundog.cli.output import Connection
+    from sundog.demo import run_demo
+
+    connection = context.find_root().obj
+    given = connection.open() if isinstance(connection, Connection) and connection.url else None
+    run_demo(cloud=given, keep=keep, as_json=as_json)
+
+
+def status(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """The server: where it is, its version, who you are to it."""
+    server = cloud(context)
+    found = {"url": server.url, **server.status()}
+    show(found, as_json, ["", ""], [[k, str(v)] for k, v in found.items()])
+
+
+def version(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """This client's version."""
+    if as_json:
+        print_json({"version": sundog.__version__})
+    else:
+        say(sundog.__version__)
+
+
+def doctor(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """What the server's machine can seal, and what is lost without."""
+    checks = cloud(context).doctor()
+    if as_json:
+        print_json(checks)
+        return
+    rows = [
+        [("✓" if c["ok"] else "✗"), c["check"], c.get("detail") or "", "" if c["ok"] else c.get("without") or ""]
+        for c in checks
+    ]
+    print_table(["", "check", "found", "without it"], rows)
+
+
+def _fleet_rows(found: Any) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for instance in found.get("instances") or ():
+        age = f"{float(instance.get('age_ms') or 0) / 1000:.1f} s"
+        rows.append(
+            ["instance", instance["function"], instance["version"], instance["state"], instance["memory_mb"], age]
+        )
+    for template in found.get("templates") or ():
+        detail = "" if template.get("fork_safe", True) else str(template.get("reason") or "not fork-safe")
+        rows.append(
+            ["template", template["function"], template["version"], template["state"], template["memory_mb"], detail]
+        )
+    return rows
+
+
+def _fleet_table(found: Any) -> Any:
+    from rich.table import Table
+
+    memory, budget = found.get("memory_bytes") or 0, found.get("budget_bytes") or 0
+    title = f"{len(found.get('instances') or ())} instances, {found.get('queued') or 0} queued, {memory / 1e6:,.0f} of {budget / 1e6:,.0f} MB"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in ("what", "function", "version", "state", "memory MB", ""):
+        table.add_column(column)
+    for row in _fleet_rows(found):
+        table.add_row(*map(str, row))
+    return table
+
+
+def fleet(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, live, until Ctrl-C.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """The instances and templates that run now."""
+    server = cloud(context)
+    if as_json:
+        print_json(server.fleet())
+        return
+    if not watch:
+        out().print(_fleet_table(server.fleet()))
+        return
+    from rich.live import Live
+
+    try:
+        with Live(_fleet_table(server.fleet()), console=err(), refresh_per_second=4) as live:
+            while True:
+                time.sleep(0.25)
+                live.update(_fleet_table(server.fleet()))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def bill(
+    context: typer.Context,
+    by: Annotated[str, typer.Option(help="Any of function, day, kind, with commas.")] = "function,kind",
+    start: Annotated[str | None, typer.Option("--from", help="RFC 3339 in UTC, or a day: 2026-11-24.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="The same; not included.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What was used, what it costs, and what always-on servers would have cost."""
+    wanted = [part.strip() for part in by.split(",") if part.strip()]
+    unknown = set(wanted) - {"function", "day", "kind"}
+    if unknown:
+        raise InvalidArgument(f"--by {by}: {', '.join(sorted(unknown))} is none of function, day, kind.")
+    found = cloud(context).bill(_moment(start), _moment(end), wanted)
+    if as_json:
+        print_json(found.json)
+        return
+    columns, rows = found.rows()
+    print_table(columns, rows)
+    for line in str(found).splitlines()[-2:]:
+        say(line)
+
+
+def _moment(text: str | None) -> str | None:
+    return f"{text}T00:00:00Z" if text is not None and len(text) == 10 else text
+
+
+@keys.command("create")
+def create_key(
+    context: typer.Context,
+    role: Annotated[str, typer.Option(help="viewer, invoker, deployer or admin.")] = "deployer",
+    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose; default: yours.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Makes a key; its token and secret are shown now and never again."""
+    key = cloud(context).keys.create(role, name=name, tenant=tenant)  # type: ignore[arg-type]
+    shown = vars(key)
+    if as_json:
+        print_json(shown)
+        return
+    print_table(["", ""], [[k, str(v)] for k, v in shown.items() if v and k != "revoked"])
+    note("Keep the token (bearer) and the secret (Signature V4); they are not shown again.")
+
+
+@keys.command("list")
+def list_keys(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """All keys, without their secrets."""
+    found = list(cloud(context).keys.list())
+    rows = [[k.id, k.name, k.role, k.tenant, k.created[:19], k.last_used[:19], k.revoked] for k in found]
+    listed = [{n: v for n, v in vars(k).items() if n not in ("token", "secret")} for k in found]
+    show(listed, as_json, ["key", "name", "role", "tenant", "created", "last used", "revoked"], rows)
+
+
+@keys.command("revoke")
+def revoke_key(context: typer.Context, key: Annotated[str, typer.Argument(help="The key's id.")]) -> None:
+    """Revokes a key at once."""
+    cloud(context).keys.revoke(key)
+    note(f"Key {key} is revoked.")
