@@ -50,9 +50,10 @@ struct DatasetVersion {
 class Datasets {
  public:
   virtual ~Datasets() = default;
-  // Gives `draft` the next version number of its dataset and stores it. The same `token` again (a retried job) gives the
-  // version that was made the first time.
-  virtual Result<DatasetVersion> add_version(const std::string& tenant, DatasetVersion draft, const std::string& token) = 0;
+  // Gives `draft` the next version number of its dataset and stores it. The same `token` again (a retried job) gives
+  // the version that was made the first time.
+  virtual Result<DatasetVersion> add_version(const std::string& tenant, DatasetVersion draft,
+                                             const std::string& token) = 0;
   virtual Result<DatasetVersion> get(const std::string& tenant, const std::string& dataset, int64_t version) const = 0;
   // "clients", "clients@latest" or "clients@3".
   virtual Result<DatasetVersion> find(const std::string& tenant, const std::string& reference) const = 0;

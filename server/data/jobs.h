@@ -2,8 +2,10 @@
 //
 // Ownership   one per server, created in app/; owns its threads and the records "jobs/<tenant>/<id>".
 // Threads     every function may be called from any thread and may block; handlers run on the jobs' own threads.
-// Durability  submit() returned ok  =>  the job runs to an end, also after kill -9 (its handler is called again from the
-//             start, with what save() last kept). Handlers are therefore written so that doing a step twice is harmless.
+// Durability  submit() returned ok  =>  the job runs to an end, also after kill -9 (its handler is called again from
+// the
+//             start, with what save() last kept). Handlers are therefore written so that doing a step twice is
+//             harmless.
 #pragma once
 
 #include <functional>

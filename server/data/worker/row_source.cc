@@ -75,7 +75,7 @@ std::string near_names(std::string_view name, const std::vector<std::string>& kn
     const size_t distance = inside ? 1 : edit_distance(wanted, other);
     if (distance <= std::max<size_t>(2, wanted.size() / 3)) ranked.emplace_back(distance, candidate);
   }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(ranked.begin(), ranked.end());
   std::string out;
   if (ranked.empty()) {
     for (size_t i = 0; i < std::min<size_t>(known.size(), 8); ++i) out += (i ? ", \"" : "\"") + known[i] + "\"";
