@@ -73,8 +73,9 @@ class Responder {
 // whose method needs none (GET, HEAD, DELETE, OPTIONS).
 struct BodyPolicy {
   bool stream = false;
-  int64_t limit = 1 << 20;         // bytes; more is 413
-  std::optional<Response> refuse;  // answer this at once; the body is not read and the handler not called
+  int64_t limit = 1 << 20;  // bytes; more is 413
+  std::optional<Response> refuse =
+      std::nullopt;  // answer this at once; the body is not read and the handler not called
 };
 using BodyPolicyFunction = std::function<BodyPolicy(const Request& header_only)>;
 // How the server words its own refusals (400, 408, 413, 431, 500…); it sets the status itself.

@@ -1,0 +1,31 @@
+// /healthz, /metrics, /v1/status, /v1/doctor, /v1/keys, /v1/bill, /v1/usage, /v1/fleet: see protocol/api.md.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "invoke/invoker.h"
+#include "meter/usage.h"
+
+namespace sundog::api {
+
+struct ServerFacts {
+  std::string version;
+  Path data_folder;
+  std::vector<std::string> pythons;  // "3.11"
+  bool open_metrics = true;          // false: /metrics takes a viewer's key
+};
+
+// Everything given outlives the Api's handlers. `doctor` gives the list of checks; it runs on a pool thread.
+void add_server_routes(Api& api, Clock& clock, meter::Ledger& ledger, const meter::PricePlan& plan,
+                       invoke::Invoker& invoker, std::function<Json()> doctor, ServerFacts facts);
+
+// "2026-01-01" or "2026-01-01T00:00:00[.000]Z".
+Result<WallTime> parse_time(std::string_view text, std::string_view what);
+
+}  // namespace sundog::api
