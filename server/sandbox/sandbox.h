@@ -1,12 +1,15 @@
 // Sandbox: starts, feeds and ends confined processes. What an instance is, without knowing why it runs.
 //
 // A Template is a parked Python process that has imported an environment and run a function's init; fork() makes an
-// Instance from it copy-on-write. A native Instance (no template) is started by exec. Both speak the same framed socket.
+// Instance from it copy-on-write. A native Instance (no template) is started by exec. Both speak the same framed
+// socket.
 //
-// Ownership   one Sandbox per server, created in app/ over the Launcher's socket. Template and Instance are owned by the
+// Ownership   one Sandbox per server, created in app/ over the Launcher's socket. Template and Instance are owned by
+// the
 //             caller; destroying one kills everything in it.
-// Threads     everything on the loop thread; callbacks come on the loop thread, never from inside the call that took them.
-// Failure     unavailable (launcher gone, no cgroup, no memory) · deadline_exceeded · and what the user's code did, as
+// Threads     everything on the loop thread; callbacks come on the loop thread, never from inside the call that took
+// them. Failure     unavailable (launcher gone, no cgroup, no memory) · deadline_exceeded · and what the user's code
+// did, as
 //             an Outcome or an InitFailure: that is no error of ours.
 #pragma once
 
@@ -28,7 +31,7 @@ namespace sundog::sandbox {
 enum class Network { none, egress, host };
 
 struct Mount {
-  Path source;       // on the host; a folder or a file
+  Path source;        // on the host; a folder or a file
   std::string where;  // inside, absolute
   bool writable = false;
 };
@@ -41,13 +44,13 @@ struct Limits {
 };
 
 struct TemplateSpec {
-  std::string name;                       // for logs: "default/clients-risk:3"
-  Path python;                            // interpreter on the host, e.g. /usr/bin/python3.11
-  Path code;                              // extracted package, read-only at /var/task
-  std::vector<Path> site_packages;        // environment folders, read-only at /opt/sundog/env/<n>, on sys.path in order
-  std::string handler;                    // "module.function"
+  std::string name;                 // for logs: "default/clients-risk:3"
+  Path python;                      // interpreter on the host, e.g. /usr/bin/python3.11
+  Path code;                        // extracted package, read-only at /var/task
+  std::vector<Path> site_packages;  // environment folders, read-only at /opt/sundog/env/<n>, on sys.path in order
+  std::string handler;              // "module.function"
   std::map<std::string, std::string> environment;  // Lambda's variables and the user's
-  Limits limits;                          // those of one instance; the template gets the same memory limit
+  Limits limits;                                   // those of one instance; the template gets the same memory limit
   Network network = Network::none;
   Millis init_timeout{10'000};
 };
@@ -62,32 +65,33 @@ struct NativeSpec {
 
 // The user's init code failed: Lambda's shape of it.
 struct InitFailure {
-  std::string type;     // "Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.ExitError", "Sandbox.Timedout", …
+  std::string
+      type;  // "Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.ExitError", "Sandbox.Timedout", …
   std::string message;
   std::vector<std::string> stack;
 };
 
 struct TemplateReady {
-  Duration init{};          // wall time of import and init
+  Duration init{};           // wall time of import and init
   int64_t memory_bytes = 0;  // resident when parked
   bool fork_safe = true;
-  std::string reason;       // why not fork-safe: "2 threads were left running by init"
+  std::string reason;  // why not fork-safe: "2 threads were left running by init"
 };
 
 struct InvokeRequest {
   std::string request_id;
-  std::string payload;               // raw bytes of the event, at most 6 MB
-  WallTime deadline;                 // what context.get_remaining_time_in_millis() counts down to
+  std::string payload;  // raw bytes of the event, at most 6 MB
+  WallTime deadline;    // what context.get_remaining_time_in_millis() counts down to
   std::string function_arn, function_name, version;
   int memory_mb = 128;
-  std::string client_context;        // JSON or empty
-  Json meta;                         // for Sundog's own handlers: {"content_type":…, "run":…}; null otherwise
+  std::string client_context;  // JSON or empty
+  Json meta;                   // for Sundog's own handlers: {"content_type":…, "run":…}; null otherwise
 };
 
 // What one invocation took, measured by the instance and by the kernel.
 struct Consumption {
-  Duration handler{};           // wall
-  Duration cpu{};               // user + system, of the whole instance, during the invocation
+  Duration handler{};  // wall
+  Duration cpu{};      // user + system, of the whole instance, during the invocation
   int64_t peak_memory_bytes = 0;
 };
 
@@ -127,7 +131,8 @@ class InstanceEvents {
   virtual void on_host_call(HostCall call, Callback<HostReply> reply) = 0;
   // A piece of a streamed answer, before the outcome.
   virtual void on_stream(std::string_view piece) = 0;
-  // The process is gone without being asked to answer (idle crash). After an Outcome of exited/oom/killed it is not called.
+  // The process is gone without being asked to answer (idle crash). After an Outcome of exited/oom/killed it is not
+  // called.
   virtual void on_end() = 0;
 };
 
@@ -139,9 +144,9 @@ class Instance {
   // Ends the whole process tree; the running invocation's Outcome is `killed`.
   virtual void kill() = 0;
   virtual bool alive() const = 0;
-  virtual int64_t pid() const = 0;              // on the host, 0 if unknown
-  virtual int64_t memory_bytes() const = 0;     // its own copies now, by its cgroup; 0 if unknown
-  virtual Duration start_time() const = 0;      // from fork()/start_native() to ready
+  virtual int64_t pid() const = 0;           // on the host, 0 if unknown
+  virtual int64_t memory_bytes() const = 0;  // its own copies now, by its cgroup; 0 if unknown
+  virtual Duration start_time() const = 0;   // from fork()/start_native() to ready
 };
 
 class Template {
@@ -159,7 +164,7 @@ struct TemplateStart {
   std::unique_ptr<Template> parked;  // null if `failure`
   TemplateReady ready;
   InitFailure failure;
-  std::string output;                // what init printed, at most 64 KB
+  std::string output;  // what init printed, at most 64 KB
 };
 
 class Sandbox {

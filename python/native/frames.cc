@@ -1,0 +1,117 @@
+#include "frames.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace sundog::native {
+namespace {
+
+constexpr size_t kHeader = 20, kMaxJson = 1 << 20, kMaxRaw = (6 << 20) + 1024, kMaxFds = 16;
+constexpr char kMagic[4] = {'S', 'D', 'G', '1'};
+
+// Fills `size` bytes; descriptors that come along are appended. 1: all, 0: the end before the first byte, -1: errno.
+int fill(int socket, char* to, size_t size, std::vector<int>& fds) {
+  size_t have = 0;
+  while (have < size) {
+    iovec piece{to + have, size - have};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)];
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    const ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+      const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      const size_t before = fds.size();
+      fds.resize(before + count);
+      memcpy(fds.data() + before, CMSG_DATA(header), count * sizeof(int));
+    }
+    if (got == 0) {
+      errno = EPROTO;
+      return have == 0 ? 0 : -1;
+    }
+    have += size_t(got);
+  }
+  return 1;
+}
+
+uint32_t word(const char* from) {
+  uint32_t value = 0;
+  memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+}  // namespace
+
+Read read_frame(int socket, Frame& out) {
+  char header[kHeader];
+  const int got = fill(socket, header, kHeader, out.fds);
+  if (got <= 0) return got == 0 ? Read::end : Read::failed;
+  const uint32_t json = word(header + 12), raw = word(header + 16);
+  errno = EPROTO;
+  if (memcmp(header, kMagic, 4) != 0 || json > kMaxJson || raw > kMaxRaw) return Read::failed;
+  out.type = uint8_t(header[4]);
+  out.id = word(header + 8);
+  out.json.resize(json);
+  out.raw.resize(raw);
+  if (json > 0 && fill(socket, out.json.data(), json, out.fds) <= 0) return Read::failed;
+  if (raw > 0 && fill(socket, out.raw.data(), raw, out.fds) <= 0) return Read::failed;
+  return Read::frame;
+}
+
+int write_frame(int socket, uint8_t type, uint32_t id, std::string_view json, std::string_view raw,
+                const std::vector<int>& fds) {
+  if (json.size() > kMaxJson || raw.size() > kMaxRaw || fds.size() > kMaxFds) return EMSGSIZE;
+  char header[kHeader] = {};
+  memcpy(header, kMagic, 4);
+  header[4] = char(type);
+  header[5] = char(fds.size());
+  const uint32_t words[3] = {id, uint32_t(json.size()), uint32_t(raw.size())};
+  memcpy(header + 8, words, sizeof(words));
+  iovec pieces[3] = {
+      {header, kHeader}, {const_cast<char*>(json.data()), json.size()}, {const_cast<char*>(raw.data()), raw.size()}};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)] = {};
+  msghdr message{};
+  message.msg_iov = pieces;
+  message.msg_iovlen = 3;
+  if (!fds.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+    cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+    memcpy(CMSG_DATA(rights), fds.data(), sizeof(int) * fds.size());
+  }
+  size_t left = kHeader + json.size() + raw.size();
+  while (left > 0) {
+    const ssize_t sent = sendmsg(socket, &message, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return errno;
+    message.msg_control = nullptr;  // the descriptors went with the first byte
+    message.msg_controllen = 0;
+    left -= size_t(sent);
+    auto skip = size_t(sent);
+    while (skip > 0) {
+      const size_t step = std::min(skip, message.msg_iov->iov_len);
+      message.msg_iov->iov_base = static_cast<char*>(message.msg_iov->iov_base) + step;
+      message.msg_iov->iov_len -= step;
+      skip -= step;
+      if (message.msg_iov->iov_len == 0 && message.msg_iovlen > 1) {
+        ++message.msg_iov;
+        --message.msg_iovlen;
+      }
+    }
+  }
+  return 0;
+}
+
+}  // namespace sundog::native

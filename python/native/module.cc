@@ -1,0 +1,123 @@
+// sundog.runtime._native: the few things of an instance that Python cannot do, or not fast enough. Stable ABI of 3.11.
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <vector>
+
+#include "confine.h"
+#include "frames.h"
+
+namespace {
+
+PyObject* raise(int error, const char* step) {
+  char text[128];
+  snprintf(text, sizeof(text), "cannot %s", step);
+  PyObject* arguments = Py_BuildValue("(is)", error, text);
+  if (arguments) {
+    PyErr_SetObject(PyExc_OSError, arguments);
+    Py_DecRef(arguments);
+  }
+  return nullptr;
+}
+
+bool to_fds(PyObject* sequence, std::vector<int>& out) {
+  const Py_ssize_t count = PySequence_Size(sequence);
+  if (count < 0) return false;
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* item = PySequence_GetItem(sequence, i);
+    if (!item) return false;
+    const long fd = PyLong_AsLong(item);
+    Py_DecRef(item);
+    if (fd == -1 && PyErr_Occurred()) return false;
+    out.push_back(int(fd));
+  }
+  return true;
+}
+
+PyObject* confine_template(PyObject*, PyObject* arguments) {
+  sundog::native::TemplateRules rules;
+  int private_tmp = 1, landlock = 1;
+  if (!PyArg_ParseTuple(arguments, "spp", &rules.tmp_options, &private_tmp, &landlock)) return nullptr;
+  rules.private_tmp = private_tmp != 0;
+  rules.landlock = landlock != 0;
+  const char* step = "confine the template";
+  const int in_force = sundog::native::confine_template(rules, step);
+  return in_force < 0 ? raise(errno, step) : PyLong_FromLong(in_force);
+}
+
+PyObject* enter_instance(PyObject*, PyObject* arguments) {
+  PyObject* sequence = nullptr;
+  if (!PyArg_ParseTuple(arguments, "O", &sequence)) return nullptr;
+  std::vector<int> cgroups;
+  if (!to_fds(sequence, cgroups)) return nullptr;
+  const char* step = "enter the instance";
+  if (const int error = sundog::native::enter_instance(cgroups, step)) return raise(error, step);
+  return Py_BuildValue("");
+}
+
+PyObject* enter_alone(PyObject*, PyObject*) {
+  const char* step = "enter the instance";
+  if (const int error = sundog::native::enter_alone(step)) return raise(error, step);
+  return Py_BuildValue("");
+}
+
+PyObject* receive(PyObject*, PyObject* arguments) {
+  int socket = -1;
+  if (!PyArg_ParseTuple(arguments, "i", &socket)) return nullptr;
+  sundog::native::Frame frame;
+  sundog::native::Read outcome{};
+  int error = 0;
+  Py_BEGIN_ALLOW_THREADS;
+  outcome = sundog::native::read_frame(socket, frame);
+  error = errno;
+  Py_END_ALLOW_THREADS;
+  if (outcome == sundog::native::Read::failed) return raise(error, "receive");
+  if (outcome == sundog::native::Read::end) return Py_BuildValue("");
+  PyObject* fds = PyList_New(0);
+  for (const int fd : frame.fds) {
+    PyObject* number = PyLong_FromLong(fd);
+    PyList_Append(fds, number);
+    Py_DecRef(number);
+  }
+  return Py_BuildValue("(iIy#y#N)", int(frame.type), unsigned(frame.id), frame.json.data(),
+                       Py_ssize_t(frame.json.size()), frame.raw.data(), Py_ssize_t(frame.raw.size()), fds);
+}
+
+PyObject* send(PyObject*, PyObject* arguments) {
+  int socket = -1, type = 0;
+  unsigned id = 0;
+  const char *json = nullptr, *raw = nullptr;
+  Py_ssize_t json_bytes = 0, raw_bytes = 0;
+  PyObject* sequence = nullptr;
+  if (!PyArg_ParseTuple(arguments, "iiIy#y#|O", &socket, &type, &id, &json, &json_bytes, &raw, &raw_bytes, &sequence)) {
+    return nullptr;
+  }
+  std::vector<int> fds;
+  if (sequence && !to_fds(sequence, fds)) return nullptr;
+  int error = 0;
+  Py_BEGIN_ALLOW_THREADS;
+  error =
+      sundog::native::write_frame(socket, uint8_t(type), id, {json, size_t(json_bytes)}, {raw, size_t(raw_bytes)}, fds);
+  Py_END_ALLOW_THREADS;
+  return error != 0 ? raise(error, "send") : Py_BuildValue("");
+}
+
+PyMethodDef methods[] = {
+    {"confine_template", confine_template, METH_VARARGS, "confine_template(tmp_options, private_tmp, landlock) -> int"},
+    {"enter_instance", enter_instance, METH_VARARGS, "enter_instance(cgroup_fds): right after the fork"},
+    {"enter_alone", enter_alone, METH_NOARGS, "enter_alone(): for an instance that was not forked"},
+    {"receive", receive, METH_VARARGS, "receive(socket) -> (type, id, json, raw, fds), or None at the end"},
+    {"send", send, METH_VARARGS, "send(socket, type, id, json, raw, fds=())"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__native() {
+  return PyModule_Create(&definition);
+}

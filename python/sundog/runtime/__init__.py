@@ -1,0 +1,4 @@
+"""What runs inside an instance: the template, the instance's loop, the context, and the calls to the host.
+
+Imports nothing of the SDK.
+"""

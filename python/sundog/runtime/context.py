@@ -1,0 +1,61 @@
+"""The context object that a handler gets beside its event, as Lambda's."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+
+class CognitoIdentity:
+    cognito_identity_id: str | None = None
+    cognito_identity_pool_id: str | None = None
+
+
+class Client:
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.installation_id = fields.get("installation_id")
+        self.app_title = fields.get("app_title")
+        self.app_version_name = fields.get("app_version_name")
+        self.app_version_code = fields.get("app_version_code")
+        self.app_package_name = fields.get("app_package_name")
+
+
+class ClientContext:
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.custom = fields.get("custom")
+        self.env = fields.get("env")
+        client = fields.get("client")
+        self.client = Client(client) if isinstance(client, dict) else None
+
+
+class Context:
+    """One invocation. `meta` is for Sundog's own handlers and None in a user's."""
+
+    def __init__(self, header: dict[str, Any]) -> None:
+        self.aws_request_id: str = header["request_id"]
+        self.function_name: str = header["name"]
+        self.function_version: str = header["version"]
+        self.invoked_function_arn: str = header["arn"]
+        self.memory_limit_in_mb: str = str(header["memory_mb"])
+        self.log_group_name: str = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/" + self.function_name)
+        self.log_stream_name: str = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", self.function_version)
+        self.identity = CognitoIdentity()
+        self.client_context: ClientContext | None = None
+        self.meta: Any = header.get("meta")
+        self._deadline_ms: int = header["deadline_ms"]
+        fields = header.get("client_context")
+        if fields:
+            parsed = json.loads(fields) if isinstance(fields, str) else fields
+            if isinstance(parsed, dict):
+                self.client_context = ClientContext(parsed)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, self._deadline_ms - int(time.time() * 1000))
+
+    def log(self, message: str) -> None:
+        print(message)
+
+    def __repr__(self) -> str:
+        return f"<Context {self.function_name}:{self.function_version} request {self.aws_request_id}>"

@@ -1,0 +1,156 @@
+"""The loop of an instance: one invocation at a time, until the server closes the socket."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sundog.runtime import _native, host, wire
+from sundog.runtime.context import Context
+from sundog.runtime.failures import handler_error
+
+Handler = Callable[[Any, Context], Any]
+
+
+class AnswerFault(Exception):
+    """The handler returned what cannot be sent."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def _cpu_ns() -> int:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int((own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime) * 1e9)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # the user's code replaced or closed it
+
+
+def _event_of(raw: bytes) -> Any:
+    if not raw:
+        return {}
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        raise AnswerFault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
+
+
+def _to_bytes(answer: Any, raw_handler: bool) -> bytes:
+    if raw_handler and isinstance(answer, (bytes, bytearray, memoryview)):
+        data = bytes(answer)
+    else:
+        try:
+            data = wire.marshal(answer)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise AnswerFault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
+    if len(data) > wire.MAX_ANSWER:
+        raise AnswerFault(
+            "Function.ResponseSizeTooLarge",
+            f"Response payload size ({len(data)} bytes) exceeded maximum allowed payload size ({wire.MAX_ANSWER} bytes).",
+        )
+    return data
+
+
+def _send_pieces(socket: int, number: int, pieces: Iterator[Any]) -> None:
+    for piece in pieces:
+        data = piece.encode() if isinstance(piece, str) else bytes(piece)
+        for at in range(0, len(data), wire.MAX_PIECE):
+            _native.send(socket, wire.STREAM, number, b"{}", data[at : at + wire.MAX_PIECE])
+
+
+class RequestIds:
+    """The running invocation's id, for log lines."""
+
+    current = ""
+
+
+def _run(socket: int, number: int, header: bytes, raw: bytes, handler: Handler) -> None:
+    fields = json.loads(header)
+    RequestIds.current = fields["request_id"]
+    host._channel.running = True
+    raw_handler = bool(getattr(handler, "__sundog_raw__", False))
+    ok, streamed = True, False
+    started, cpu = time.perf_counter_ns(), _cpu_ns()
+    try:
+        answer = handler(raw if raw_handler else _event_of(raw), Context(fields))
+        if inspect.isgenerator(answer):
+            streamed = True
+            _send_pieces(socket, number, answer)
+            data = b""
+        else:
+            data = _to_bytes(answer, raw_handler)
+    except AnswerFault as fault:
+        ok, data = False, wire.marshal(
+            {"errorMessage": str(fault), "errorType": fault.kind, "requestId": RequestIds.current, "stackTrace": []}
+        )
+    except Exception as error:
+        ok, data = False, wire.marshal(handler_error(error, RequestIds.current))
+        print(f"[ERROR] {type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        host._channel.running = False
+    taken, cpu = time.perf_counter_ns() - started, _cpu_ns() - cpu
+    _flush()
+    result = {"ok": ok, "handler_ns": taken, "cpu_ns": cpu, "streamed": streamed}
+    _native.send(socket, wire.RESULT, number, wire.to_json(result), data[: wire.MAX_ANSWER])
+
+
+def _after_restore() -> None:
+    """Runs what user code registered with snapshot_restore_py, in order."""
+    hooks = sys.modules.get("snapshot_restore_py")
+    if hooks is not None:
+        for function, arguments, keywords in hooks.get_after_restore():
+            function(*arguments, **keywords)
+
+
+def _reseed() -> None:
+    """`random` reseeds itself after a fork; numpy's global generator would be the same in every instance."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(int.from_bytes(os.urandom(4), "little"))
+
+
+def serve(socket: int, handler: Handler) -> None:
+    """Announces the instance and serves it; never returns."""
+    status = 0
+    try:
+        _reseed()
+        _after_restore()
+        host._channel.socket = socket
+        _native.send(socket, wire.READY, 0, wire.to_json({"pid": os.getpid()}), b"")
+        while True:
+            frame = _native.receive(socket)
+            if frame is None:
+                break
+            kind, number, header, raw, fds = frame
+            for fd in fds:
+                os.close(fd)
+            if kind != wire.INVOKE:
+                raise RuntimeError(f"The host sent a frame of type {kind} to an idle instance.")
+            _run(socket, number, header, raw, handler)
+    except SystemExit as error:
+        if isinstance(error.code, int):
+            status = error.code & 0xFF
+        elif error.code is not None:
+            print(error.code, file=sys.stderr)
+            status = 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 1
+    _flush()
+    os._exit(status)

@@ -1,0 +1,33 @@
+"""What travels on the sockets of an instance and of a template: frame types, limits, JSON as bytes.
+
+The frames themselves are read and written by `_native`; docs/formats/instance.md describes them.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+READY, INVOKE, RESULT, HOST_CALL, HOST_REPLY, STREAM = 1, 2, 3, 4, 5, 6
+# Between server and template only.
+CONFIGURE, PARKED, FORK, FORKED, EXITED = 16, 17, 18, 19, 20
+
+MAX_ANSWER = 6_291_556  # bytes, Lambda's limit for a response
+MAX_PIECE = 256 * 1024  # bytes of one STREAM frame
+
+
+def to_json(value: Any) -> bytes:
+    """Serialises one of our own headers."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def marshal(answer: Any) -> bytes:
+    """Serialises a handler's answer as Lambda does; TypeError or ValueError if it cannot be."""
+    return json.dumps(answer, default=_plain).encode()

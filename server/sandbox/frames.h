@@ -1,0 +1,109 @@
+// Frames: what the server and an instance (or a template) say to each other, docs/formats/instance.md.
+//
+// Ownership   a FrameChannel owns its socket; the callbacks may destroy it.
+// Threads     the loop thread.
+// Failure     bytes that are no frame, or a frame over a limit, close the channel with the reason.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "net/loop.h"
+
+namespace sundog::sandbox {
+
+enum class FrameType : uint8_t {
+  ready = 1,
+  invoke = 2,
+  result = 3,
+  host_call = 4,
+  host_reply = 5,
+  stream = 6,
+  // Between server and template only.
+  configure = 16,
+  parked = 17,
+  fork = 18,
+  forked = 19,
+  exited = 20,
+};
+
+struct Frame {
+  FrameType type = FrameType::ready;
+  uint32_t id = 0;
+  std::string json, raw;
+  std::vector<UniqueFd> fds;
+};
+
+inline constexpr size_t kFrameHeader = 20;
+inline constexpr size_t kMaxFrameJson = 1 << 20;
+inline constexpr size_t kMaxFrameRaw = (6 << 20) + 1024;
+inline constexpr size_t kMaxFrameFds = 16;
+
+// Cuts a stream of bytes into frames. Any bytes are safe to feed.
+class FrameParser {
+ public:
+  void feed(std::string_view bytes, std::vector<UniqueFd> fds);
+  // The next whole frame, nullopt if more bytes are needed, or what is wrong.
+  Result<std::optional<Frame>> next();
+
+ private:
+  std::string buffer_;
+  size_t at_ = 0;
+  std::deque<UniqueFd> fds_;
+};
+
+std::string encode_frame_header(const Frame& frame);
+
+class FrameChannel {
+ public:
+  struct Events {
+    std::function<void(Frame)> on_frame;
+    // The peer is gone (empty reason) or broke the protocol. Called once, never after close().
+    std::function<void(std::string reason)> on_closed;
+  };
+  FrameChannel(net::Loop& loop, UniqueFd socket);
+  ~FrameChannel();
+  FrameChannel(const FrameChannel&) = delete;
+  FrameChannel& operator=(const FrameChannel&) = delete;
+
+  void open(Events events);
+  void send(Frame frame);
+  void close();
+  bool is_open() const { return bool(socket_); }
+  // On the host, of whoever sent the first frame; 0 if unknown.
+  int peer_pid() const { return peer_pid_; }
+
+ private:
+  void on_readable();
+  void on_writable();
+  bool deliver();  // false if the channel was destroyed or closed by a callback
+  void fail(std::string reason);
+  struct Outgoing {
+    std::string bytes;
+    size_t sent = 0;
+    std::vector<UniqueFd> fds;
+  };
+
+  net::Loop& loop_;
+  UniqueFd socket_;
+  Events events_;
+  FrameParser parser_;
+  std::deque<Outgoing> outgoing_;
+  net::Loop::Id readable_ = 0, writable_ = 0;
+  int peer_pid_ = 0;
+  std::shared_ptr<bool> here_ = std::make_shared<bool>(true);
+};
+
+// A connected pair of Unix stream sockets: ours non-blocking, both close-on-exec.
+Result<std::pair<UniqueFd, UniqueFd>> make_socket_pair();
+// A pipe: the read end non-blocking.
+Result<std::pair<UniqueFd, UniqueFd>> make_output_pipe();
+
+}  // namespace sundog::sandbox

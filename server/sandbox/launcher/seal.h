@@ -1,0 +1,28 @@
+// Seal: the system call filter and the loss of every right, applied in a process of a tree just before it executes.
+//
+// Threads     build_filter() once at start; seal_process() in the child, single-threaded.
+#pragma once
+
+#include <linux/filter.h>
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "sandbox/launcher/protocol.h"
+
+namespace sundog::sandbox::launcher {
+
+using Filter = std::vector<sock_filter>;
+
+// The allow list, as a BPF program. A template's leaves unshare(NEWUSER|NEWNS) and mount, which its own second filter
+// narrows to the two mounts of a private /tmp before any user code runs, and which an instance's third one forbids.
+// Empty, with `why`, if libseccomp refuses.
+Filter build_filter(TreeKind kind, std::string& why);
+
+// no_new_privs, no capabilities, resource limits. 0 or errno.
+int drop_rights();
+int limit_resources(int max_pids, bool have_pids_cgroup);
+int install_filter(const Filter& filter);
+
+}  // namespace sundog::sandbox::launcher

@@ -1,0 +1,224 @@
+#include "sandbox/launcher/start.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "sandbox/launcher/tree.h"
+
+namespace sundog::sandbox::launcher {
+namespace {
+
+constexpr int kHigh = 700;  // where a child keeps what it needs while it closes the rest
+constexpr unsigned kInside = 1000;
+
+// The descriptors that a child keeps, moved out of the way of everything else.
+struct Kept {
+  int error = -1, socket = -1, output = -1, alive = -1;
+  std::vector<int> attach;
+};
+
+[[noreturn]] void give_up(int error_pipe, int error, const char* step) {
+  StartError report;
+  report.error = error != 0 ? error : EINVAL;
+  snprintf(report.step, sizeof(report.step), "%s", step);
+  if (write(error_pipe, &report, sizeof(report)) < 0) _exit(126);
+  _exit(127);
+}
+
+Kept keep(const StartPlan& plan, int error_pipe) {
+  const auto move = [](int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, kHigh); };
+  Kept kept{move(error_pipe), move(plan.socket), move(plan.output), move(plan.alive), {}};
+  for (const int fd : plan.attach) kept.attach.push_back(move(fd));
+  close_range(0, kHigh - 1, 0);
+  // Nothing must ever land on 0, 1 and 2 by accident.
+  const int null = open("/dev/null", O_RDWR);
+  if (null == 0) {
+    dup2(0, 1);
+    dup2(0, 2);
+  }
+  return kept;
+}
+
+int write_text(const char* path, const char* text) {
+  const int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  const int error = write(fd, text, strlen(text)) < 0 ? errno : 0;
+  close(fd);
+  return error;
+}
+
+int write_maps(const char* process, unsigned inside, uid_t user, gid_t group, bool deny_setgroups) {
+  char path[64], line[64];
+  const auto write_one = [&](const char* file, unsigned outside) {
+    snprintf(path, sizeof(path), "/proc/%s/%s", process, file);
+    snprintf(line, sizeof(line), "%u %u 1\n", inside, outside);
+    return write_text(path, line);
+  };
+  if (deny_setgroups) {
+    snprintf(path, sizeof(path), "/proc/%s/setgroups", process);
+    if (const int error = write_text(path, "deny")) return error;
+  }
+  if (const int error = write_one("uid_map", user)) return error;
+  return write_one("gid_map", group);
+}
+
+// Enters a user namespace of its own; a helper that stays outside writes the maps. Mounts made before are locked by it.
+int cross_into_user_namespace(const StartPlan& plan) {
+  int ready[2];
+  if (pipe2(ready, O_CLOEXEC) != 0) return errno;
+  const pid_t helper = fork();
+  if (helper < 0) return errno;
+  if (helper == 0) {
+    close(ready[1]);
+    char byte = 0;
+    if (read(ready[0], &byte, 1) != 1) _exit(ECANCELED);
+    const uid_t user = plan.rootless ? 0 : plan.host_user;
+    _exit(write_maps("1", kInside, user, user, false));
+  }
+  close(ready[0]);
+  int error = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 ? 0 : errno;
+  if (error == 0 && write(ready[1], "x", 1) != 1) error = errno;
+  close(ready[1]);
+  int status = 0;
+  if (waitpid(helper, &status, 0) != helper) return errno;
+  if (error != 0) return error;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+}
+
+int change_user(const StartPlan& plan) {
+  const bool crossed = (plan.request.header.without_rules & kRuleUserNamespace) == 0;
+  const uid_t user = crossed ? kInside : plan.host_user;
+  // Without a mapping of its own a rootless launcher may not; then it has no groups to lose either.
+  if (setgroups(0, nullptr) != 0 && !plan.rootless) return errno;
+  if (setresgid(user, user, user) != 0) return errno;
+  return setresuid(user, user, user) == 0 ? 0 : errno;
+}
+
+[[noreturn]] void execute(const StartPlan& plan, const Kept& kept) {
+  for (const int fd : kept.attach) {
+    if (write(fd, "0", 1) != 1) give_up(kept.error, errno, "cannot enter the cgroup");
+  }
+  setsid();
+  const int null = open("/dev/null", O_RDONLY);
+  if (null < 0 || dup2(null, 0) != 0 || dup2(kept.output, 1) != 1 || dup2(kept.output, 2) != 2 ||
+      dup2(kept.socket, 3) != 3) {
+    give_up(kept.error, errno, "cannot arrange the descriptors");
+  }
+  close_range(4, unsigned(kHigh - 1), 0);
+  if (const int error = limit_resources(plan.request.header.max_pids, !kept.attach.empty())) {
+    give_up(kept.error, error, "cannot limit resources");
+  }
+  std::vector<char*> argv, environment;
+  for (const auto& text : plan.request.argv) argv.push_back(const_cast<char*>(text.data()));
+  for (const auto& text : plan.request.environment) environment.push_back(const_cast<char*>(text.data()));
+  argv.push_back(nullptr);
+  environment.push_back(nullptr);
+  if ((plan.request.header.without_rules & kRuleSeccomp) == 0) {
+    if (const int error = install_filter(plan.filter)) give_up(kept.error, error, "cannot install the filter");
+  }
+  execve(argv[0], argv.data(), environment.data());
+  give_up(kept.error, errno, "cannot execute the command");
+}
+
+// Pid 1: reaps until nothing is left. A native command's end is its tree's end; a template's children outlive it.
+[[noreturn]] void reap(const StartPlan& plan, const Kept& kept, pid_t command) {
+  close(kept.error);
+  close(kept.socket);
+  close(kept.output);
+  for (const int fd : kept.attach) close(fd);
+  prctl(PR_SET_NAME, "sundog-init");
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  sigset_t child_signal;
+  sigemptyset(&child_signal);
+  sigaddset(&child_signal, SIGCHLD);
+  const int signals = signalfd(-1, &child_signal, SFD_CLOEXEC | SFD_NONBLOCK);
+  pollfd waits[2] = {{signals, POLLIN, 0}, {kept.alive, POLLIN, 0}};
+  int result = 125;
+  while (true) {
+    int status = 0;
+    pid_t ended = 0;
+    while ((ended = waitpid(-1, &status, WNOHANG)) > 0) {
+      if (ended != command) continue;
+      result = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+      if (plan.request.header.kind == uint8_t(TreeKind::native)) _exit(result);
+    }
+    if (ended < 0 && errno == ECHILD) _exit(result);
+    poll(waits, 2, -1);
+    if ((waits[1].revents & (POLLHUP | POLLIN)) != 0) _exit(124);  // the launcher is gone
+    signalfd_siginfo drained[8];
+    while (read(signals, drained, sizeof(drained)) > 0) continue;
+  }
+}
+
+[[noreturn]] void become_init(const StartPlan& plan, int error_pipe) {
+  const uint32_t without = plan.request.header.without_rules;
+  const Kept kept = keep(plan, error_pipe);
+  if (sethostname("sundog", 6) != 0) give_up(kept.error, errno, "cannot set the host name");
+  if (plan.request.header.network == 0 && (without & kRuleNetwork) == 0) {
+    if (const int error = loopback_up()) give_up(kept.error, error, "cannot bring the loopback up");
+  }
+  std::string why;
+  if (const int error = build_tree(plan.request, why)) give_up(kept.error, error, why.c_str());
+  if ((without & kRuleUserNamespace) == 0) {
+    if (const int error = cross_into_user_namespace(plan)) {
+      give_up(kept.error, error, "cannot enter a user namespace");
+    }
+  }
+  if (const int error = change_user(plan)) give_up(kept.error, error, "cannot change to the sandbox's user");
+  if (const int error = drop_rights()) give_up(kept.error, error, "cannot drop the rights");
+  const pid_t command = fork();
+  if (command < 0) give_up(kept.error, errno, "cannot fork");
+  if (command == 0) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    execute(plan, kept);
+  }
+  reap(plan, kept, command);
+}
+
+}  // namespace
+
+Started start_tree(const StartPlan& plan) {
+  int report[2];
+  if (pipe2(report, O_CLOEXEC) != 0) return {};
+  const uid_t user = geteuid();
+  const gid_t group = getegid();
+  unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD;
+  if (plan.request.header.network == 0 && (plan.request.header.without_rules & kRuleNetwork) == 0) {
+    flags |= CLONE_NEWNET;
+  }
+  if (plan.rootless) flags |= CLONE_NEWUSER;
+  const auto pid = pid_t(syscall(SYS_clone, flags, nullptr, nullptr, nullptr, nullptr));
+  if (pid == 0) {
+    close(report[0]);
+    // Rootless: this process is root of a first user namespace, over the launcher's single user.
+    if (plan.rootless) {
+      if (const int error = write_maps("self", 0, user, group, true)) give_up(report[1], error, "cannot map the user");
+    }
+    become_init(plan, report[1]);
+  }
+  const int error = errno;
+  close(report[1]);
+  if (pid < 0) {
+    close(report[0]);
+    errno = error;
+    return {};
+  }
+  return {pid, report[0]};
+}
+
+}  // namespace sundog::sandbox::launcher

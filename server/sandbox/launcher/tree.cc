@@ -1,0 +1,212 @@
+#include "sandbox/launcher/tree.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+namespace sundog::sandbox::launcher {
+namespace {
+
+struct Source {
+  int tree = -1;  // a detached clone of the mount, opened before the root changes
+  std::string where;
+  bool folder = false;
+};
+
+struct Fixed {
+  const char* source;
+  bool required;
+};
+// What every program needs of the host; nothing in them is secret or writable.
+constexpr Fixed kSystem[] = {{"/usr", true},
+                             {"/etc/ld.so.cache", false},
+                             {"/etc/ssl", false},
+                             {"/etc/alternatives", false},
+                             {"/etc/localtime", false},
+                             {"/etc/mime.types", false}};
+constexpr const char* kSystemLinks[] = {"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
+constexpr const char* kDevices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"};
+
+struct EtcFile {
+  const char* path;
+  const char* text;
+};
+constexpr EtcFile kEtc[] = {
+    {"etc/passwd", "root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:1000:1000:sandbox:/tmp:/bin/sh\n"},
+    {"etc/group", "root:x:0:\nsandbox:x:1000:\n"},
+    {"etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"},
+    {"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"},
+};
+
+int make_parents(const std::string& path) {
+  for (size_t at = path.find('/'); at != std::string::npos; at = path.find('/', at + 1)) {
+    if (at > 0 && mkdir(path.substr(0, at).c_str(), 0755) != 0 && errno != EEXIST) return errno;
+  }
+  return 0;
+}
+
+// A place to mount on, below the new root that is the working directory.
+int make_place(const std::string& where, bool folder) {
+  const std::string path = where.substr(1);
+  if (const int error = make_parents(path)) return error;
+  if (folder) return mkdir(path.c_str(), 0755) == 0 || errno == EEXIST ? 0 : errno;
+  const int fd = open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+  if (fd < 0) return errno;
+  close(fd);
+  return 0;
+}
+
+int write_new(const char* path, const char* text) {
+  const int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
+  if (fd < 0) return errno;
+  const bool whole = write(fd, text, strlen(text)) == ssize_t(strlen(text));
+  close(fd);
+  return whole ? 0 : EIO;
+}
+
+int open_source(const std::string& path, const std::string& where, uint64_t attributes, std::vector<Source>& sources) {
+  struct stat status{};
+  if (stat(path.c_str(), &status) != 0) return errno;
+  Source source{int(syscall(SYS_open_tree, AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)),
+                where, S_ISDIR(status.st_mode)};
+  if (source.tree < 0) return errno;
+  mount_attr attr{};
+  attr.attr_set = attributes;
+  sources.push_back(std::move(source));
+  return syscall(SYS_mount_setattr, sources.back().tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) == 0
+             ? 0
+             : errno;
+}
+
+constexpr uint64_t kReadOnly = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+constexpr uint64_t kWritable = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+
+int open_sources(const Request& request, std::vector<Source>& sources, std::string& why) {
+  const uint64_t usual = (request.header.without_rules & kRuleReadOnly) != 0 ? kWritable : kReadOnly;
+  for (const auto& fixed : kSystem) {
+    const int error = open_source(fixed.source, fixed.source, usual, sources);
+    if (error != 0 && fixed.required) return why = fixed.source, error;
+  }
+  for (const char* device : kDevices) {
+    if (const int error = open_source(device, device, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, sources)) {
+      return why = device, error;
+    }
+  }
+  if (request.header.network == 2) open_source("/etc/resolv.conf", "/etc/resolv.conf", kReadOnly, sources);
+  for (const auto& mount : request.mounts) {
+    const std::string path(mount.source);
+    if (const int error = open_source(path, std::string(mount.where), mount.writable ? kWritable : usual, sources)) {
+      return why = "cannot mount " + path, error;
+    }
+  }
+  return 0;
+}
+
+int copy_system_links(std::vector<Source>& sources) {
+  for (const char* path : kSystemLinks) {
+    char target[256];
+    const ssize_t length = readlink(path, target, sizeof(target) - 1);
+    if (length > 0) {
+      target[length] = '\0';
+      if (symlink(target, path + 1) != 0) return errno;
+    } else if (access(path, F_OK) == 0) {
+      if (const int error = open_source(path, path, kReadOnly, sources)) return error;
+    }
+  }
+  return 0;
+}
+
+int mount_tmpfs(const char* where, int64_t bytes, unsigned mode) {
+  mkdir(where, 0755);
+  char options[96];
+  snprintf(options, sizeof(options), "size=%lld,mode=%o,nr_inodes=%lld", static_cast<long long>(bytes), mode,
+           static_cast<long long>(bytes / 1024 + 1024));
+  return mount("tmpfs", where, "tmpfs", MS_NOSUID | MS_NODEV, options) == 0 ? 0 : errno;
+}
+
+int fill_root(const Request& request, std::vector<Source>& sources, std::string& why) {
+  const auto check = [&why](int error, const char* step) {
+    if (error != 0) why = step;
+    return error;
+  };
+  if (const int error = check(copy_system_links(sources), "cannot copy /bin and /lib")) return error;
+  for (const char* folder : {"etc", "proc", "tmp", "var", "var/task", "opt", "dev"}) mkdir(folder, 0755);
+  for (const auto& file : kEtc) {
+    if (const int error = check(write_new(file.path, file.text), file.path)) return error;
+  }
+  if (const int error = check(mount_tmpfs("tmp", request.header.tmp_bytes, 01777), "cannot mount /tmp")) return error;
+  if (const int error = check(mount_tmpfs("dev", 64 << 10, 0755), "cannot mount /dev")) return error;
+  if (const int error = check(mount_tmpfs("dev/shm", request.header.tmp_bytes, 01777), "cannot mount /dev/shm")) {
+    return error;
+  }
+  for (const auto& [target, name] : {std::pair{"/proc/self/fd", "dev/fd"},
+                                     {"/proc/self/fd/0", "dev/stdin"},
+                                     {"/proc/self/fd/1", "dev/stdout"},
+                                     {"/proc/self/fd/2", "dev/stderr"}}) {
+    if (symlink(target, name) != 0) return check(errno, "cannot link /dev/fd");
+  }
+  for (const auto& source : sources) {
+    if (const int error = check(make_place(source.where, source.folder), "cannot make a place to mount on"))
+      return error;
+    if (syscall(SYS_move_mount, source.tree, "", AT_FDCWD, source.where.c_str() + 1, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+      why = "cannot mount on " + source.where;
+      return errno;
+    }
+    close(source.tree);
+  }
+  if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") != 0) {
+    return check(errno, "cannot mount /proc");
+  }
+  if (mount(nullptr, "dev", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, nullptr) != 0) {
+    return check(errno, "cannot make /dev read-only");
+  }
+  return 0;
+}
+
+}  // namespace
+
+int build_tree(const Request& request, std::string& why) {
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return why = "cannot make / private", errno;
+  umask(0022);
+  // All sources first, as detached clones: the new root covers one of the host's folders.
+  std::vector<Source> sources;
+  if (const int error = open_sources(request, sources, why)) return error;
+  if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=0755") != 0 || chdir("/tmp") != 0) {
+    return why = "cannot mount the new root", errno;
+  }
+  if (const int error = fill_root(request, sources, why)) return error;
+  if ((request.header.without_rules & kRulePivot) == 0) {
+    if (syscall(SYS_pivot_root, ".", ".") != 0) return why = "cannot pivot into the new root", errno;
+    if (umount2(".", MNT_DETACH) != 0) return why = "cannot leave the old root", errno;
+  } else if (syscall(SYS_chroot, ".") != 0) {
+    return why = "cannot enter the new root", errno;
+  }
+  if (chdir("/") != 0) return why = "cannot enter the new root", errno;
+  if ((request.header.without_rules & kRuleReadOnly) == 0 &&
+      mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, nullptr) != 0) {
+    return why = "cannot make the new root read-only", errno;
+  }
+  return 0;
+}
+
+int loopback_up() {
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno;
+  ifreq request{};
+  memcpy(request.ifr_name, "lo", 3);
+  request.ifr_flags = IFF_UP | IFF_RUNNING;
+  const int error = ioctl(fd, SIOCSIFFLAGS, &request) == 0 ? 0 : errno;
+  close(fd);
+  return error;
+}
+
+}  // namespace sundog::sandbox::launcher

@@ -1,0 +1,19 @@
+// Tree: the read-only file system of a confined process, built inside its own mount namespace and pivoted into.
+//
+// Threads     in the child that becomes pid 1, single-threaded, before it runs anything.
+// Failure     errno, with the step in `why`.
+#pragma once
+
+#include <string>
+
+#include "sandbox/launcher/protocol.h"
+
+namespace sundog::sandbox::launcher {
+
+// Builds the tree of `request` and makes it the root. Needs CAP_SYS_ADMIN over the mount namespace.
+int build_tree(const Request& request, std::string& why);
+
+// Brings the loopback interface of a fresh network namespace up.
+int loopback_up();
+
+}  // namespace sundog::sandbox::launcher
