@@ -96,7 +96,7 @@ class Reader {
  private:
   Status take(archive* archive, archive_entry* entry) {
     if (++entries_ > limits_.entries) {
-      return fail(Code::too_large, "The package has more than " + std::to_string(limits_.entries) + " entries.");
+      return fail(Code::invalid_argument, "The package has more than " + std::to_string(limits_.entries) + " entries.");
     }
     const char* raw = archive_entry_pathname_utf8(entry);
     if (raw == nullptr) raw = archive_entry_pathname(entry);
@@ -129,7 +129,7 @@ class Reader {
     }
     if (path.find('/') != std::string::npos) SUNDOG_CHECK(add_parents(path, raw));
     if (static_cast<int64_t>(seen_.size()) > 2 * limits_.entries) {
-      return fail(Code::too_large, "The package has too many folders.");
+      return fail(Code::invalid_argument, "The package has too many folders.");
     }
     seen_.emplace(path, Seen::folder);
     if (folder_.empty()) return done;
@@ -159,7 +159,7 @@ class Reader {
   Status count_bytes(int64_t count, std::string_view raw) {
     info_.unzipped_bytes += count;
     if (info_.unzipped_bytes > limits_.unzipped_bytes) {
-      return fail(Code::too_large,
+      return fail(Code::invalid_argument,
                   "Unzipped size must be smaller than " + std::to_string(limits_.unzipped_bytes) + " bytes (" +
                       megabytes(limits_.unzipped_bytes) + "); it is larger by entry \"" + std::string(raw) + "\".",
                   "Leave out what the function does not need, or put packages into an environment.");

@@ -2,8 +2,8 @@
 //
 // Threads     stateless; any thread; blocks on the disk.
 // Durability  extract_package() returned ok  =>  every file is on disk, under `folder`, complete.
-// Failure     invalid_argument (garbage, an entry that is not a plain file or folder, a path that leaves the folder, …)
-//             and too_large, both with the entry's name · unavailable (disk full). Whatever was written is removed.
+// Failure     invalid_argument (garbage, an entry that is not a plain file or folder, a path that leaves the folder, a bomb)
+//             with the name of the entry · unavailable (disk full). Whatever was written is removed.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,21 @@
+// AWS Lambda's HTTP API: functions, versions, aliases, concurrency, tags and Invoke, as botocore's service-2.json
+// describes them.
+#pragma once
+
+#include "api/router.h"
+#include "functions/environments.h"
+#include "functions/functions.h"
+#include "invoke/events.h"
+#include "invoke/invoker.h"
+#include "store/blobs.h"
+
+namespace sundog::api {
+
+void add_lambda_routes(Router& router, functions::Functions& functions, functions::Environments& environments,
+                       invoke::Invoker& invoker, invoke::Events& events, store::Blobs& blobs);
+
+// Invoke alone: on the loop thread, the payload untouched (lambda_invoke.cc).
+void add_invoke_route(Router& router, functions::Functions& functions, invoke::Invoker& invoker,
+                      invoke::Events& events);
+
+}  // namespace sundog::api
