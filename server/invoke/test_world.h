@@ -1,0 +1,192 @@
+// TestWorld: an invoker over fakes: a loop and a clock that the test steps, a sandbox without processes.
+#pragma once
+
+#include <mutex>
+
+#include "invoke/invoker.h"
+#include "net/fake_loop.h"
+#include "sandbox/fake_sandbox.h"
+#include "store/file_blobs.h"
+#include "store/test_folder.h"
+
+namespace sundog::invoke {
+
+class FakeFunctions final : public functions::Functions {
+ public:
+  struct Deployed {
+    functions::VersionPtr version;
+    std::optional<int> reserved;
+    functions::VersionPtr other;  // gets `share` of the traffic
+    double share = 0;
+  };
+  std::map<std::string, Deployed> deployed;  // by name
+  std::function<void(const std::string&, const std::string&)> changed;
+
+  functions::VersionPtr deploy(const std::string& name, std::function<void(functions::Version&)> change = {}) {
+    auto version = std::make_shared<functions::Version>();
+    version->tenant = "default";
+    version->config.name = name;
+    version->config.handler = "main.handler";
+    version->state = functions::State::active;
+    version->revision_id = "r" + std::to_string(++revision_);
+    if (change) change(*version);
+    deployed[name].version = version;
+    if (changed) changed("default", name);
+    return version;
+  }
+  std::vector<std::pair<std::string, bool>> reports() const {  // name, failed
+    const std::lock_guard lock(mutex_);
+    return reports_;
+  }
+
+  Result<functions::Resolved> resolve(const std::string&, const std::string& name, const std::string&,
+                                      double dice) const override {
+    const auto found = deployed.find(name);
+    if (found == deployed.end()) return fail(Code::not_found, "No function \"" + name + "\".");
+    const auto& one = found->second;
+    return functions::Resolved{one.other && dice < one.share ? one.other : one.version, one.reserved};
+  }
+  void on_change(std::function<void(const std::string&, const std::string&)> callback) override {
+    changed = std::move(callback);
+  }
+  void report_init(const functions::Version& version, const std::optional<sandbox::InitFailure>& failure) override {
+    const std::lock_guard lock(mutex_);
+    reports_.emplace_back(version.config.name, failure.has_value());
+  }
+
+  // What the invoker never calls.
+  using Text = const std::string&;
+  static Error not_here() { return fail(Code::unsupported, "The fake has no such thing."); }
+  Result<functions::Version> create(Text, functions::Config, std::string, bool) override { return not_here(); }
+  Result<functions::Version> update_code(Text, Text, std::string, bool, Text, bool) override { return not_here(); }
+  Result<functions::Version> update_config(Text, Text, Text, std::function<Status(functions::Config&)>) override {
+    return not_here();
+  }
+  Status remove(Text, Text, Text) override { return not_here(); }
+  Result<functions::Version> get(Text, Text, Text) const override { return not_here(); }
+  Result<functions::Page<functions::Version>> list(Text, Text, int) const override { return not_here(); }
+  Result<functions::Version> publish(Text, Text, Text, Text, Text) override { return not_here(); }
+  Result<functions::Page<functions::Version>> versions(Text, Text, Text, int) const override { return not_here(); }
+  Result<functions::Alias> create_alias(Text, Text, functions::Alias) override { return not_here(); }
+  Result<functions::Alias> update_alias(Text, Text, const functions::Alias&, Text) override { return not_here(); }
+  Result<functions::Alias> get_alias(Text, Text, Text) const override { return not_here(); }
+  Status remove_alias(Text, Text, Text) override { return not_here(); }
+  Result<functions::Page<functions::Alias>> aliases(Text, Text, Text, Text, int) const override { return not_here(); }
+  Status set_reserved_concurrency(Text, Text, std::optional<int>) override { return not_here(); }
+  void add_builtin(functions::Version) override {}
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::pair<std::string, bool>> reports_;
+  int revision_ = 0;
+};
+
+class FakeEnvironments final : public functions::Environments {
+ public:
+  std::map<std::string, functions::Environment> known;
+  Result<functions::Environment> ensure(const std::string&, std::vector<std::string>) override {
+    return FakeFunctions::not_here();
+  }
+  Result<functions::Environment> get(const std::string& id) const override {
+    const auto found = known.find(id);
+    if (found == known.end()) return fail(Code::not_found, "No environment \"" + id + "\".");
+    return found->second;
+  }
+  std::vector<functions::Environment> list() const override { return {}; }
+  void on_built(std::function<void(const functions::Environment&)>) override {}
+  Result<Path> python(const std::string& version) const override {
+    if (version != "3.11") return fail(Code::unavailable, "This machine has no Python " + version + ".");
+    return Path("/usr/bin/python3.11");
+  }
+};
+
+class FakeLedger final : public meter::Ledger {
+ public:
+  std::vector<meter::UsageRecord> records;
+  Status append(const meter::UsageRecord& record) override {
+    records.push_back(record);
+    return done;
+  }
+  Status read(const std::string&, WallTime, WallTime,
+              const std::function<bool(const meter::UsageRecord&)>&) const override {
+    return done;
+  }
+  Result<Json> bill(const meter::BillQuery&, const meter::PricePlan&) const override { return Json(); }
+  Status sync() override { return done; }
+};
+
+class FakeLogs final : public FunctionLogs {
+ public:
+  std::string all;
+  void append(const std::string&, const std::string&, const std::string&, std::string_view text) override {
+    all.append(text).append("\n");
+  }
+  void end(const std::string&, const std::string&, const std::string&, std::string_view text) override {
+    all.append(text).append("\n");
+  }
+  Result<std::vector<LogLine>> read(const std::string&, const std::string&, int64_t, size_t) const override {
+    return std::vector<LogLine>{};
+  }
+  Token follow(const std::string&, const std::string&, std::function<void()>) override { return nullptr; }
+  void remove(const std::string&, const std::string&) override {}
+};
+
+// What an invocation came to.
+struct Answer {
+  std::optional<InvokeResult> result;
+  std::optional<Error> error;
+  int times = 0;
+};
+
+class TestWorld {
+ public:
+  explicit TestWorld(InvokerOptions with = {}) : options(std::move(with)) {
+    if (options.memory_budget_bytes == 0) options.memory_budget_bytes = 4LL << 30;
+    if (options.cores == 0) options.cores = 2;
+    invoker =
+        make_invoker(loop, clock, pool, Log::none(), sandbox, functions, environments, *blobs, ledger, logs, options);
+  }
+
+  std::shared_ptr<Answer> call(Invocation invocation) {
+    auto answer = std::make_shared<Answer>();
+    invoker->invoke(std::move(invocation), [answer](Result<InvokeResult> result) {
+      ++answer->times;
+      if (result.ok()) {
+        answer->result = *std::move(result);
+      } else {
+        answer->error = result.error();
+      }
+    });
+    return answer;
+  }
+  std::shared_ptr<Answer> call(const std::string& function, std::string payload = "{}") {
+    Invocation invocation;
+    invocation.tenant = "default";
+    invocation.function = function;
+    invocation.payload = std::move(payload);
+    return call(std::move(invocation));
+  }
+  static sandbox::Outcome outcome(sandbox::Outcome::Kind kind, std::string payload = "\"done\"") {
+    sandbox::Outcome out;
+    out.kind = kind;
+    out.payload = std::move(payload);
+    out.consumption = {Millis{5}, Millis{4}, 30 << 20};
+    return out;
+  }
+  size_t alive() const { return sandbox.instances.size(); }
+
+  FakeClock clock;
+  net::FakeLoop loop{clock};
+  sandbox::FakeSandbox sandbox{loop};
+  FakeFunctions functions;
+  FakeEnvironments environments;
+  store::TestFolder folder;
+  std::unique_ptr<store::Blobs> blobs = *store::open_file_blobs(folder.path() / "blobs");
+  FakeLedger ledger;
+  FakeLogs logs;
+  InvokerOptions options;
+  Pool pool{"test", {.threads = 2}};  // ends before what its work uses
+  std::unique_ptr<Invoker> invoker;
+};
+
+}  // namespace sundog::invoke
