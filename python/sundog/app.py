@@ -168,9 +168,9 @@ class App:
         name: str | None = ...,
         handler: bool = ...,
     ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
-    def function(
+    def function(  # type: ignore[misc]  # mypy does not bind P and R of a returned decorator
         self,
-        call: Callable[..., Any] | None = None,
+        call: Any = None,
         /,
         *,
         memory: int = 128,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -46,7 +45,9 @@ def find_binaries(package: Path | None = None, variables: dict[str, str] | None 
     places = [Path(given)] if given else [package / "bin", checkout / "build" / "release" / "bin"]
     for folder in places:
         if all(os.access(folder / program, os.X_OK) for program in PROGRAMS):
-            return Binaries(folder.resolve(), package / "runtime")
+            # A build keeps the runtime's files beside its own extension module; a wheel has both in the package.
+            built = folder.resolve().parent / "python" / "sundog" / "runtime"
+            return Binaries(folder.resolve(), built if built.is_dir() else package / "runtime")
     looked = " or ".join(str(place) for place in places)
     hint = (
         "Build them with ./dev build"
@@ -162,23 +163,17 @@ def this_machine_command(data: Path, host: str, port: int, **options: Any) -> li
     )
 
 
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 class LocalServer:
-    """A server that this process started and ends again."""
+    """A server that this process started on a port of its own, and ends again."""
 
-    def __init__(self, data: Path, port: int | None = None) -> None:
+    def __init__(self, data: Path, port: int = 0) -> None:
         self.data = data
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = data / "server.log"
+        self.url = ""
+        self.log = data.with_name(data.name + ".log")
+        self._client = data / "client.json"
+        self._client.unlink(missing_ok=True)
         data.mkdir(parents=True, exist_ok=True)
-        command = this_machine_command(data, "127.0.0.1", self.port)
+        command = this_machine_command(data, "127.0.0.1", port)
         with self.log.open("ab") as log:
             # A group of its own: Ctrl-C in the terminal ends the client, which then ends the server in order.
             self.process = subprocess.Popen(
@@ -203,11 +198,12 @@ class LocalServer:
             if self.process.poll() is not None:
                 raise Unavailable(f"The server ended with status {self.process.returncode}:\n{self._log_end()}")
             try:
-                healthy = httpx.get(self.url + "/healthz", timeout=2.0, trust_env=False).status_code == 200
-            except httpx.HTTPError:
-                healthy = False
-            if healthy and (self.data / "client.json").is_file():
-                return str(json.loads((self.data / "client.json").read_text())["token"])
+                client = json.loads(self._client.read_text())
+                if httpx.get(client["url"] + "/healthz", timeout=2.0, trust_env=False).status_code == 200:
+                    self.url = str(client["url"])
+                    return str(client["token"])
+            except (OSError, ValueError, httpx.HTTPError):
+                pass  # not yet
             sleep(0.02)
         raise Unavailable(f"The server does not answer after {timeout:g} s:\n{self._log_end()}")
 

@@ -17,6 +17,7 @@ import os
 import pickle
 import re
 import sys
+import threading
 import types
 import zipfile
 from collections import ChainMap
@@ -36,6 +37,8 @@ ZIP_LIMIT = 50 << 20
 TRAINING_HANDLER = "sundog.runtime.training.handler"
 ENTRY_HANDLER = "sundog_entry.handler"
 _SKIPPED = {"__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules", ".DS_Store"}
+
+_PICKLING = threading.RLock()
 
 _ENTRY = '''"""Calls the function that was sent along. Written by the Sundog SDK."""
 import os
@@ -135,6 +138,7 @@ def pickle_by_value(value: Any, skip: Iterable[str] = ()) -> bytes:
             if module.__name__.partition(".")[0] not in skipped:
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        stack.enter_context(_short_file_name(value))
         target = io.BytesIO()
         try:
             _pickler_class()(target, protocol=5).dump(value)
@@ -145,6 +149,23 @@ def pickle_by_value(value: Any, skip: Iterable[str] = ()) -> bytes:
                 "Create such objects (locks, files, connections) inside the function.",
             ) from error
     return _steady_marks(target.getvalue())
+
+
+@contextlib.contextmanager
+def _short_file_name(value: Any) -> Iterator[None]:
+    """Cuts `__file__` of the value's module to its last part meanwhile: cloudpickle sends it along."""
+    owner = value if hasattr(value, "__qualname__") else type(value)
+    module = sys.modules.get(getattr(owner, "__module__", "") or "")
+    names = getattr(value, "__globals__", None) or getattr(module, "__dict__", {})
+    with _PICKLING:
+        full = names.get("__file__")
+        if isinstance(full, str):
+            names["__file__"] = Path(full).name
+        try:
+            yield
+        finally:
+            if isinstance(full, str):
+                names["__file__"] = full
 
 
 def _pickler_class() -> Any:

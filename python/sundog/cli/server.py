@@ -31,7 +31,7 @@ def up(
     data: Annotated[Path | None, typer.Option(help="The data folder; default ~/.local/share/sundog.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 9000,
-    log_level: Annotated[str, typer.Option(help="debug, info, warn or error.")] = "",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "",
     no_metrics: Annotated[bool, typer.Option("--no-metrics", help="Close /metrics to all.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse to start where functions cannot be sealed fully.")
