@@ -53,7 +53,7 @@ def loads(kind: str, content: bytes) -> Any:
         model = _load_pickle(content)
     else:
         raise ArtefactError(f'No artefact format "{kind}": it is one of {", ".join(FORMATS)}.')
-    _one_job(model)
+    one_job(model)
     return model
 
 
@@ -148,7 +148,7 @@ def _load_pickle(content: bytes) -> Any:
         raise ArtefactError(f"The model needs {error.name}: add it to the Environment.") from error
 
 
-def _one_job(model: Any) -> None:
+def one_job(model: Any) -> None:
     """Several threads add the trees of a forest in the order in which they come."""
     if not hasattr(model, "get_params") or not hasattr(model, "set_params"):
         return
