@@ -1,0 +1,19 @@
+// A native instance for the tests: echoes, reads a blob of the host, dies on request.
+#include <cstdlib>
+
+#include "sandbox/native_instance.h"
+
+int main() {
+  using namespace sundog;
+  return sandbox::serve_native(
+      [](sandbox::NativeInstance& host, const sandbox::NativeInvocation& work) -> Result<std::string> {
+        if (work.payload == "exit") std::exit(7);
+        if (work.payload == "abort") std::abort();
+        if (work.payload == "fail") return fail(Code::invalid_argument, "Asked to fail.");
+        if (work.payload != "blob") return work.payload;
+        SUNDOG_TRY(blob, host.open_blob("b1"));
+        char text[64];
+        const ssize_t bytes = read(blob.get(), text, sizeof(text));
+        return std::string(text, size_t(std::max<ssize_t>(bytes, 0)));
+      });
+}
