@@ -165,6 +165,7 @@ class _Event:
     number: int
     run: Run | None
     error: BaseException | None = None
+    taken: threading.Event = field(default_factory=threading.Event)
 
 
 class _Tuning:
@@ -188,6 +189,7 @@ class _Tuning:
             seed=plan.seed,
         )
         self._events: queue.Queue[_Event] = queue.Queue()
+        self._closed = threading.Event()
         self._running: dict[int, str] = {}
         self._pruned: set[int] = set()
         self._begun = len(stored)
@@ -196,6 +198,12 @@ class _Tuning:
         self._cost = 0.0
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._closed.set()
+
+    def _run(self) -> None:
         if self._plan.max_cost is not None:
             self._cost = sum(run.cost for run in self._runs.list(self._study.name) if run.over)
         for trial in self._study.trials:
@@ -207,7 +215,9 @@ class _Tuning:
                 self._begin()
             if not self._running:
                 return
-            self._take(self._events.get())
+            event = self._events.get()
+            self._take(event)
+            event.taken.set()
 
     def _may_begin(self) -> bool:
         if self._plan.max_cost is not None and self._cost >= self._plan.max_cost:
@@ -229,7 +239,12 @@ class _Tuning:
         def follow() -> None:
             try:
                 for run in self._runs.follow(run_id):
-                    self._events.put(_Event(number, run))
+                    event = _Event(number, run)
+                    self._events.put(event)
+                    # Asks for more only once what was seen is decided on, so that a stop is never late by a look ahead.
+                    while not event.taken.wait(1.0):
+                        if self._closed.is_set():
+                            return
             except BaseException as error:
                 self._events.put(_Event(number, None, error))
 
