@@ -32,6 +32,7 @@ enum class FrameType : uint8_t {
   fork = 18,
   forked = 19,
   exited = 20,
+  configured = 21,
 };
 
 struct Frame {

@@ -91,6 +91,7 @@ Frame Starting::configuration(const TemplateSpec& spec, bool alone) const {
                      {"tmp_options", "size=" + std::to_string(spec.limits.tmp_bytes) + ",mode=1777"},
                      {"private_tmp", !(options.insecure_test && options.left_out.private_tmp)},
                      {"landlock", !(options.insecure_test && options.left_out.landlock)},
+                     {"filters", !(options.insecure_test && options.left_out.seccomp)},
                      {"alone", alone}});
   return frame;
 }
@@ -153,7 +154,12 @@ void LocalTemplate::start_in(Cell cell) {
         if (alive_) on_gone();
       });
   control_->send(starting_.configuration(spec_, false));
-  init_timer_ = starting_.loop.run_after(spec_.init_timeout + kInterpreterStart, [this] {
+  limit_start(kInterpreterStart);
+}
+
+void LocalTemplate::limit_start(Duration limit) {
+  if (init_timer_ != 0) starting_.loop.cancel(init_timer_);
+  init_timer_ = starting_.loop.run_after(limit, [this] {
     init_timer_ = 0;
     auto start = std::make_shared<TemplateStart>();
     const auto seconds = double(spec_.init_timeout.count()) / 1000;
@@ -177,6 +183,7 @@ void LocalTemplate::finish_start(Result<std::shared_ptr<TemplateStart>> result) 
 void LocalTemplate::on_frame(Frame frame) {
   auto fields = parse_json(frame.json, "a template's message");
   if (!fields.ok() || !fields->is_object()) return on_gone();
+  if (frame.type == FrameType::configured && on_started_) return limit_start(spec_.init_timeout);
   if (frame.type == FrameType::parked && on_started_) return on_parked(*fields);
   if (frame.type == FrameType::forked) return on_forked(frame.id, *fields);
   if (frame.type == FrameType::exited) return on_exited(frame.id, *fields);

@@ -58,6 +58,7 @@ class LocalTemplate final : public Template {
   void on_forked(uint32_t number, const Json& fields);
   void on_exited(uint32_t number, const Json& fields);
   void on_gone();
+  void limit_start(Duration limit);
   void ended_in_init(int status);
   void finish_start(Result<std::shared_ptr<TemplateStart>> result);
   void order_cell();

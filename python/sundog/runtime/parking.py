@@ -160,10 +160,12 @@ def main(control: int) -> NoReturn:
     settings = json.loads(header)
     settings["own_sockets"] = fds
     alone = bool(settings["alone"])
-    in_force = _native.confine_template(settings["tmp_options"], settings["private_tmp"] and not alone, settings["landlock"])
+    in_force = _native.confine_template(
+        settings["tmp_options"], settings["private_tmp"] and not alone, settings["landlock"], settings["filters"]
+    )
     template = Template(control)
+    template.send(wire.CONFIGURED, {"in_force": in_force})
     parked = _init(template, settings)
-    parked["in_force"] = in_force
     template.send(wire.PARKED, parked)
     if not parked["ok"]:
         os._exit(1)

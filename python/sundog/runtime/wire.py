@@ -11,7 +11,7 @@ from typing import Any
 
 READY, INVOKE, RESULT, HOST_CALL, HOST_REPLY, STREAM = 1, 2, 3, 4, 5, 6
 # Between server and template only.
-CONFIGURE, PARKED, FORK, FORKED, EXITED = 16, 17, 18, 19, 20
+CONFIGURE, PARKED, FORK, FORKED, EXITED, CONFIGURED = 16, 17, 18, 19, 20, 21
 
 MAX_ANSWER = 6_291_556  # bytes, Lambda's limit for a response
 MAX_PIECE = 256 * 1024  # bytes of one STREAM frame

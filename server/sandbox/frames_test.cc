@@ -1,0 +1,103 @@
+#include "sandbox/frames.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "sandbox/launcher/protocol.h"
+
+namespace sundog::sandbox {
+namespace {
+
+std::string bytes_of(FrameType type, const std::string& json, const std::string& raw) {
+  Frame frame;
+  frame.type = type;
+  frame.id = 7;
+  frame.json = json;
+  frame.raw = raw;
+  return encode_frame_header(frame) + json + raw;
+}
+
+TEST(FrameParser, CutsFramesHoweverTheyArrive) {
+  const std::string stream = bytes_of(FrameType::invoke, "{}", "payload") + bytes_of(FrameType::result, "", "");
+  for (size_t piece = 1; piece <= stream.size(); ++piece) {
+    FrameParser parser;
+    std::vector<Frame> frames;
+    for (size_t at = 0; at < stream.size(); at += piece) {
+      parser.feed(std::string_view(stream).substr(at, piece), {});
+      while (true) {
+        auto next = parser.next();
+        ASSERT_TRUE(next.ok());
+        if (!*next) break;
+        frames.push_back(std::move(**next));
+      }
+    }
+    ASSERT_EQ(frames.size(), 2U) << piece;
+    EXPECT_EQ(frames[0].raw, "payload");
+    EXPECT_EQ(frames[0].id, 7U);
+    EXPECT_EQ(frames[1].type, FrameType::result);
+  }
+}
+
+TEST(FrameParser, RefusesWhatIsNoFrame) {
+  const auto refused = [](std::string bytes) {
+    FrameParser parser;
+    parser.feed(bytes, {});
+    return !parser.next().ok();
+  };
+  std::string frame = bytes_of(FrameType::result, "{}", "x");
+  EXPECT_FALSE(refused(frame));
+  frame[0] = 'X';
+  EXPECT_TRUE(refused(frame)) << "magic";
+  frame[0] = 'S';
+  frame[6] = 1;
+  EXPECT_TRUE(refused(frame)) << "reserved bytes";
+  frame[6] = 0;
+  frame[5] = 1;
+  EXPECT_TRUE(refused(frame)) << "a descriptor that did not come";
+  frame[5] = 0;
+  const uint32_t huge = kMaxFrameRaw + 1;
+  std::memcpy(frame.data() + 16, &huge, sizeof(huge));
+  EXPECT_TRUE(refused(frame)) << "over the limit";
+}
+
+TEST(LauncherProtocol, AcceptsWhatItEncodesAndRefusesTheRest) {
+  using namespace launcher;
+  RequestHeader header;
+  header.command = uint16_t(Command::start);
+  header.subject = 3;
+  header.memory_bytes = 128 << 20;
+  header.tmp_bytes = 1 << 20;
+  header.cpu_millis = 100;
+  header.max_pids = 10;
+  const auto encode = [&](const std::vector<std::string>& argv, const std::vector<std::string>& environment,
+                          const std::vector<std::array<std::string, 3>>& mounts) {
+    return encode_request(header, argv, environment, mounts);
+  };
+  const auto why_refused = [](const std::string& message) {
+    Request request;
+    std::string why;
+    return parse_request(message, request, why) ? std::string() : why;
+  };
+  const std::vector<std::array<std::string, 3>> mount = {{"/srv/code", "/var/task", "r"}};
+  EXPECT_EQ(why_refused(encode({"/bin/true"}, {"A=b"}, mount)), "");
+  EXPECT_NE(why_refused(encode({"true"}, {}, {})), "") << "relative command";
+  EXPECT_NE(why_refused(encode({}, {}, {})), "") << "no command";
+  EXPECT_NE(why_refused(encode({"/bin/true"}, {"novalue"}, {})), "");
+  for (const char* path : {"/var/../etc", "var/task", "/", "", "//x", "/a/", "/a/./b"}) {
+    EXPECT_NE(why_refused(encode({"/bin/true"}, {}, {{"/srv/code", path, "r"}})), "") << path;
+    EXPECT_NE(why_refused(encode({"/bin/true"}, {}, {{path, "/var/task", "r"}})), "") << path;
+  }
+  EXPECT_NE(why_refused(encode({"/bin/true"}, {}, {{"/srv", "/x", "x"}})), "") << "mode";
+  const std::string good = encode({"/bin/true"}, {"A=b"}, mount);
+  for (size_t length = 0; length < good.size(); ++length) EXPECT_NE(why_refused(good.substr(0, length)), "") << length;
+  EXPECT_NE(why_refused(good + "x"), "");
+  header.memory_bytes = -1;
+  EXPECT_NE(why_refused(encode({"/bin/true"}, {}, {})), "");
+  header.memory_bytes = 128 << 20;
+  header.version = 2;
+  EXPECT_NE(why_refused(encode({"/bin/true"}, {}, {})), "");
+}
+
+}  // namespace
+}  // namespace sundog::sandbox

@@ -1,0 +1,159 @@
+// After any number of starts and deaths nothing is left: no process, cgroup, mount or descriptor.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <fstream>
+
+#include "sandbox/sandbox_fixture.h"
+
+namespace sundog::sandbox {
+namespace {
+
+const char* kFunction = R"(
+import os, subprocess, sys, time
+def handler(event, context):
+    if event == "exit": os._exit(1)
+    if event == "memory":
+        held = []
+        while True: held.append(bytearray(8 << 20))
+    if event == "daemon":
+        for _ in range(3): subprocess.Popen(["sleep", "600"], start_new_session=True)
+    if event == "sleep": time.sleep(600)
+    return event
+)";
+
+struct Counts {
+  size_t sandbox_processes = 0, cgroups = 0, mounts = 0, descriptors = 0;
+  bool operator==(const Counts&) const = default;
+  friend std::ostream& operator<<(std::ostream& out, const Counts& counts) {
+    return out << counts.sandbox_processes << " processes, " << counts.cgroups << " cgroups, " << counts.mounts
+               << " mounts, " << counts.descriptors << " descriptors";
+  }
+};
+
+class LeftoversTest : public SandboxTest {
+ protected:
+  // Processes are those of the users that only trees run as.
+  static size_t sandbox_processes() {
+    size_t count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      std::error_code gone;
+      if (!std::isdigit(entry.path().filename().string()[0])) continue;
+      std::ifstream status(entry.path() / "status");
+      for (std::string line; std::getline(status, line);) {
+        if (line.rfind("Uid:", 0) == 0 && std::atoi(line.c_str() + 4) >= 231'072) ++count;
+      }
+    }
+    return count;
+  }
+  Counts count() const {
+    Counts counts;
+    counts.sandbox_processes = sandbox_processes();
+    for (const auto& hierarchy : std::filesystem::directory_iterator("/sys/fs/cgroup")) {
+      std::error_code none;
+      for (const auto& cell :
+           std::filesystem::directory_iterator(hierarchy.path() / ("sundog-" + cgroup_name_), none)) {
+        if (cell.is_directory()) ++counts.cgroups;
+      }
+    }
+    std::ifstream mounts("/proc/self/mounts");
+    for (std::string line; std::getline(mounts, line);) ++counts.mounts;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) counts.descriptors += entry.exists();
+    return counts;
+  }
+  // The kernel removes what is dead in its own time.
+  void expect_back_to(const Counts& before) {
+    loop_.run_until([&] { return count() == before; }, std::chrono::seconds(10));
+    EXPECT_EQ(count(), before);
+  }
+};
+
+TEST_F(LeftoversTest, TwoHundredMixedDeaths) {
+  const auto started = start(kFunction, 64);
+  ASSERT_TRUE(started->parked);
+  Counts before;
+  for (int i = 0; i < 200; ++i) {
+    Witness witness;
+    auto instance = fork(*started->parked, witness);
+    ASSERT_TRUE(instance) << i;
+    std::optional<Outcome> outcome;
+    const char* kinds[] = {"\"exit\"", "\"echo\"", "\"daemon\"", "\"sleep\"", "\"echo\"", "\"memory\""};
+    begin(*instance, kinds[i % 6], outcome);
+    if (i % 6 == 3) instance->kill();
+    ASSERT_TRUE(loop_.run_until([&] { return outcome.has_value(); })) << i;
+    instance.reset();
+    if (i == 5) {
+      loop_.run_until([&] { return sandbox_processes() <= 2; }, std::chrono::seconds(5));
+      before = count();
+    }
+  }
+  EXPECT_TRUE(started->parked->alive());
+  expect_back_to(before);
+}
+
+TEST_F(LeftoversTest, TemplatesLeaveNothing) {
+  const auto before = count();
+  for (int i = 0; i < 5; ++i) {
+    auto started = start(kFunction, 64);
+    Witness witness;
+    auto instance = fork(*started->parked, witness);
+    EXPECT_EQ(invoke(*instance, "\"daemon\"").kind, Outcome::Kind::ok);
+    if (i % 2 == 0) {
+      started.reset();
+      instance.reset();
+    }
+  }
+  expect_back_to(before);
+}
+
+TEST_F(LeftoversTest, AClosedSandboxLeavesNothing) {
+  auto started = start(kFunction, 64);
+  const size_t others = 0;
+  Witness witness;
+  auto instance = fork(*started->parked, witness);
+  std::optional<Outcome> outcome;
+  begin(*instance, "\"sleep\"", outcome);
+  ASSERT_GT(count().sandbox_processes, others);
+  instance.reset();
+  started.reset();
+  sandbox_.reset();
+  EXPECT_EQ(count().cgroups, 0U);
+  EXPECT_FALSE(std::filesystem::exists("/sys/fs/cgroup/memory/sundog-" + cgroup_name_));
+}
+
+TEST_F(LeftoversTest, ADeadLauncherTakesEverythingWithItAndComesBack) {
+  auto started = start(kFunction, 64);
+  std::string reason;
+  started->parked->on_death([&](std::string why) { reason = std::move(why); });
+  Witness witness;
+  auto instance = fork(*started->parked, witness);
+  std::optional<Outcome> outcome;
+  begin(*instance, "\"sleep\"", outcome);
+  // The launcher is our only child of that name.
+  pid_t launcher = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream stat(entry.path() / "stat");
+    std::string pid, name, state, parent;
+    stat >> pid >> name >> state >> parent;
+    if (name.rfind("(sundog-launche", 0) == 0 && parent == std::to_string(getpid())) launcher = std::atoi(pid.c_str());
+  }
+  ASSERT_GT(launcher, 0);
+  ::kill(launcher, SIGKILL);
+  ASSERT_TRUE(loop_.run_until([&] { return outcome.has_value() && !reason.empty(); }));
+  EXPECT_EQ(outcome->kind, Outcome::Kind::exited);
+  EXPECT_FALSE(started->parked->alive());
+  auto again = start(kFunction, 64);
+  ASSERT_TRUE(again->parked);
+  Witness other;
+  auto next = fork(*again->parked, other);
+  EXPECT_EQ(invoke(*next, "\"echo\"").payload, "\"echo\"");
+  next.reset();
+  again.reset();
+  instance.reset();
+  started.reset();
+  EXPECT_TRUE(loop_.run_until([&] { return count().cgroups == 0; }, std::chrono::seconds(10))) << count();
+}
+
+}  // namespace
+}  // namespace sundog::sandbox
