@@ -40,6 +40,7 @@ struct MountWords {
 // What a template leaves for its children. One template a process.
 struct Parked {
   MountWords* words = nullptr;
+  bool filters = true;
   int scope = -1;  // a Landlock rule set; each restrict_self() makes a domain of its own
 };
 Parked parked;
@@ -167,7 +168,7 @@ int confine_finally(const char*& step) {
     close(parked.scope);
     parked.scope = -1;
   }
-  const int error = install_final_filter();
+  const int error = parked.filters ? install_final_filter() : 0;
   if (error != 0) step = "install the last filter";
   return error;
 }
@@ -176,6 +177,7 @@ int confine_finally(const char*& step) {
 
 int confine_template(const TemplateRules& rules, const char*& step) {
   int in_force = 0;
+  parked.filters = rules.filters;
   if (rules.private_tmp) {
     void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return step = "map a page", -1;
@@ -186,7 +188,8 @@ int confine_template(const TemplateRules& rules, const char*& step) {
     snprintf(parked.words->options, sizeof(parked.words->options), "%s", rules.tmp_options);
     if (mprotect(page, 4096, PROT_READ) != 0) return step = "protect a page", -1;
     if (syscall(kMseal, page, 4096UL, 0UL) == 0) in_force |= kSealedMounts;
-    if ((errno = install_template_filter(*parked.words)) != 0) return step = "install the template's filter", -1;
+    if (rules.filters && (errno = install_template_filter(*parked.words)) != 0)
+      return step = "install the template's filter", -1;
   }
   if (rules.landlock) {
     const int scope = make_scope();

@@ -12,6 +12,7 @@ struct TemplateRules {
   const char* tmp_options = "";  // of tmpfs: "size=…,mode=1777"
   bool private_tmp = true;
   bool landlock = true;
+  bool filters = true;  // of template and instance; only a test of the rules leaves them out
 };
 
 // What is in force afterwards; -1 for a failure.

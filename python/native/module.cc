@@ -39,10 +39,11 @@ bool to_fds(PyObject* sequence, std::vector<int>& out) {
 
 PyObject* confine_template(PyObject*, PyObject* arguments) {
   sundog::native::TemplateRules rules;
-  int private_tmp = 1, landlock = 1;
-  if (!PyArg_ParseTuple(arguments, "spp", &rules.tmp_options, &private_tmp, &landlock)) return nullptr;
+  int private_tmp = 1, landlock = 1, filters = 1;
+  if (!PyArg_ParseTuple(arguments, "sppp", &rules.tmp_options, &private_tmp, &landlock, &filters)) return nullptr;
   rules.private_tmp = private_tmp != 0;
   rules.landlock = landlock != 0;
+  rules.filters = filters != 0;
   const char* step = "confine the template";
   const int in_force = sundog::native::confine_template(rules, step);
   return in_force < 0 ? raise(errno, step) : PyLong_FromLong(in_force);
@@ -106,7 +107,8 @@ PyObject* send(PyObject*, PyObject* arguments) {
 }
 
 PyMethodDef methods[] = {
-    {"confine_template", confine_template, METH_VARARGS, "confine_template(tmp_options, private_tmp, landlock) -> int"},
+    {"confine_template", confine_template, METH_VARARGS,
+     "confine_template(tmp_options, private_tmp, landlock, filters) -> int"},
     {"enter_instance", enter_instance, METH_VARARGS, "enter_instance(cgroup_fds): right after the fork"},
     {"enter_alone", enter_alone, METH_NOARGS, "enter_alone(): for an instance that was not forked"},
     {"receive", receive, METH_VARARGS, "receive(socket) -> (type, id, json, raw, fds), or None at the end"},
