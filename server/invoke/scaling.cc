@@ -90,7 +90,8 @@ void serve_waiting(const PoolState& pool, const NodeState& node, MonoTime now, c
   } else if (without > 0) {
     start_for(pool, node, policy, without, decision);
   }
-  const int queued = without - decision.start;
+  // Those for whom an instance is on its way do not count.
+  const int queued = without - decision.start - pool.starting;
   if (queued > static_cast<int>(policy.queue_length)) {
     decision.refuse = queued - static_cast<int>(policy.queue_length);
     decision.refusal = Refusal::queue_full;
