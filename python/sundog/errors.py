@@ -245,11 +245,16 @@ def function_error(payload: bytes, request_id: str = "") -> FunctionError:
     if not isinstance(parsed, dict):
         return FunctionError(payload.decode("utf-8", "replace") or "The function failed.", request_id=request_id)
     trace = parsed.get("stackTrace") or []
+    message = str(parsed.get("errorMessage") or "The function failed.")
+    hint = ""
+    if "No module named" in message:
+        hint = "Add the package to the function's environment; a module of your own belongs into include=."
     return FunctionError(
-        str(parsed.get("errorMessage") or "The function failed."),
+        message,
         str(parsed.get("errorType") or ""),
         tuple(str(line) for line in trace) if isinstance(trace, list) else (str(trace),),
         request_id,
+        hint,
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from sdk import FakeServer, golden
 from typer.testing import CliRunner, Result
 
+from sdk import FakeServer, golden
 from sundog.cli import app
 from sundog.cli.output import Connection
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sdk import FakeServer
 
 import sundog
+from sdk import FakeServer
 from sundog import errors
 from sundog.cloud import find_server
 

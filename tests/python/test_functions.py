@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from sdk import FakeServer, golden
 
 import sundog
+from sdk import FakeServer, golden
 from sundog import errors
 from sundog.packaging import package_function
 

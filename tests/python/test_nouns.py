@@ -13,9 +13,9 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
-from sdk import FakeServer, golden
 
 import sundog
+from sdk import FakeServer, golden
 from sundog import errors
 from sundog.bill import money, parse_bill
 from sundog.datasets import megabytes, parse_dataset_version

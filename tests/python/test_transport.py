@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from sdk import FakeServer, golden
 
+from sdk import FakeServer, golden
 from sundog import errors
 from sundog.transport import Request, items
 
@@ -155,3 +155,7 @@ def test_the_functions_own_error() -> None:
     assert (error.error_type, error.message, error.request_id) == ("ValueError", "no", "r-1")
     assert str(error) == "ValueError: no\n  File a, line 1"
     assert errors.function_error(b"not json").message == "not json"
+    missing = errors.function_error(
+        b'{"errorType":"Runtime.ImportModuleError","errorMessage":"No module named \'mine\'"}'
+    )
+    assert "include=" in missing.hint
