@@ -2,7 +2,8 @@
 //
 // Threads     stateless; any thread; blocks on the disk.
 // Durability  extract_package() returned ok  =>  every file is on disk, under `folder`, complete.
-// Failure     invalid_argument (garbage, an entry that is not a plain file or folder, a path that leaves the folder, a bomb)
+// Failure     invalid_argument (garbage, an entry that is not a plain file or folder, a path that leaves the folder, a
+// bomb)
 //             with the name of the entry · unavailable (disk full). Whatever was written is removed.
 #pragma once
 
