@@ -141,8 +141,7 @@ Result<Json> index_shard(const Json& arguments, Host& host) {
   return Json{{"blob", blob},
               {"rows", index.fates.size()},
               {"classes", classes.too_many() ? Json(nullptr) : Json(classes.names())},
-              {"fates", {{"keep", counts[0]}, {"quarantine", counts[1]}, {"drop", counts[2]}}},
-              {"schema", schema_json(schema)}};
+              {"fates", {{"keep", counts[0]}, {"quarantine", counts[1]}, {"drop", counts[2]}}}};
 }
 
 }  // namespace sundog::data::worker

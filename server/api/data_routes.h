@@ -1,0 +1,17 @@
+// Routes of datasets and jobs, protocol/api.md. No logic of their own.
+#pragma once
+
+#include "api/router.h"
+#include "data/datasets.h"
+#include "data/jobs.h"
+#include "invoke/invoker.h"
+#include "net/loop.h"
+#include "store/blobs.h"
+
+namespace sundog::api {
+
+// What is passed outlives `router`.
+void add_data_routes(Router& router, data::Datasets& datasets, data::Jobs& jobs, store::Blobs& blobs,
+                     invoke::Invoker& invoker, net::Loop& loop);
+
+}  // namespace sundog::api
