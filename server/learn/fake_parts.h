@@ -1,0 +1,119 @@
+// What Runs, Registry and Endpoints work with, without processes: for the tests of learn/, models/ and api/.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/datasets.h"
+#include "functions/functions.h"
+#include "invoke/events.h"
+#include "invoke/invoker.h"
+#include "meter/usage.h"
+
+namespace sundog::testing {
+
+// Keeps what was accepted; the test ends events.
+class FakeEvents final : public invoke::Events {
+ public:
+  void accept(invoke::Invocation invocation, Callback<std::string> on_accepted) override {
+    auto id = invocation.request_id;
+    accepted.push_back(std::move(invocation));
+    on_accepted(std::move(id));
+  }
+  void on_ended(EndedCallback callback) override { ended_ = std::move(callback); }
+  void start() override {}
+  void stop() override {}
+  void end(const invoke::Invocation& event, const Result<invoke::InvokeResult>& result, bool dead = false) {
+    ended_(event, result, dead);
+  }
+
+  std::vector<invoke::Invocation> accepted;
+
+ private:
+  EndedCallback ended_;
+};
+
+// Answers by a function of the test's; keeps what it was asked.
+class FakeInvoker final : public invoke::Invoker {
+ public:
+  void invoke(invoke::Invocation invocation, invoke::InvokeCallback on_done) override {
+    invoked.push_back(invocation);
+    on_done(answer(invocation));
+  }
+  void invoke_streaming(invoke::Invocation invocation, std::function<void(std::string_view)>,
+                        invoke::InvokeCallback on_done) override {
+    invoke(std::move(invocation), std::move(on_done));
+  }
+  void add_host_call(std::string name, invoke::HostCallHandler handler) override {
+    host_calls[std::move(name)] = std::move(handler);
+  }
+  void drain(Millis, std::function<void()> on_drained) override { on_drained(); }
+  Json fleet() const override { return Json::object(); }
+
+  std::function<Result<invoke::InvokeResult>(const invoke::Invocation&)> answer = [](const invoke::Invocation&) {
+    return Result<invoke::InvokeResult>(fail(Code::unavailable, "No answer was set"));
+  };
+  std::vector<invoke::Invocation> invoked;
+  std::map<std::string, invoke::HostCallHandler> host_calls;
+};
+
+class FakeLedger final : public meter::Ledger {
+ public:
+  Status append(const meter::UsageRecord& record) override {
+    records.push_back(record);
+    return done;
+  }
+  Status read(const std::string& tenant, WallTime from, WallTime to,
+              const std::function<bool(const meter::UsageRecord&)>& each) const override {
+    for (const auto& record : records) {
+      if (record.tenant == tenant && record.ended >= from && record.ended < to && !each(record)) break;
+    }
+    return done;
+  }
+  Result<Json> bill(const meter::BillQuery&, const meter::PricePlan&) const override { return Json::object(); }
+  Status sync() override { return done; }
+
+  std::vector<meter::UsageRecord> records;
+};
+
+class FakeDatasets final : public data::Datasets {
+ public:
+  Result<data::DatasetVersion> add_version(const std::string&, data::DatasetVersion draft,
+                                           const std::string& token) override {
+    if (const auto made = by_token.find(token); made != by_token.end()) return made->second;
+    int64_t last = 0;
+    for (const auto& version : versions) {
+      if (version.dataset == draft.dataset) last = std::max(last, version.version);
+    }
+    draft.version = last + 1;
+    versions.push_back(draft);
+    by_token.emplace(token, draft);
+    return draft;
+  }
+  Result<data::DatasetVersion> get(const std::string&, const std::string& dataset, int64_t version) const override {
+    for (const auto& known : versions) {
+      if (known.dataset == dataset && known.version == version) return known;
+    }
+    return fail(Code::not_found, "No dataset \"" + dataset + "\"");
+  }
+  Result<data::DatasetVersion> find(const std::string&, const std::string& reference) const override {
+    const data::DatasetVersion* found = nullptr;
+    for (const auto& known : versions) {
+      if (known.reference() == reference || known.dataset == reference) found = &known;
+    }
+    if (found != nullptr) return *found;
+    return fail(Code::not_found, "No dataset \"" + reference + "\"");
+  }
+  Result<Json> describe(const std::string&, const std::string&) const override { return Json::object(); }
+  Result<Json> list(const std::string&, const std::string&, size_t) const override { return Json::object(); }
+  Status remove(const std::string&, const std::string&) override { return done; }
+  bool names_blob(const std::string&, const std::string&) const override { return false; }
+
+  std::vector<data::DatasetVersion> versions;
+  std::map<std::string, data::DatasetVersion> by_token;
+};
+
+}  // namespace sundog::testing
