@@ -166,7 +166,7 @@ class Cloud:
         return self.transport.call(Request("GET", "/v1/fleet"))
 
     def bill(self, start: str | None = None, end: str | None = None, by: Sequence[str] = ("function", "kind")) -> Bill:
-        """What was used and what it costs, from `start` to `end` (RFC 3339, UTC; None: everything up to now)."""
+        """What was used and what it costs, from `start` (None: this month's first day) to `end` (None: now); RFC 3339, UTC."""
         return parse_bill(self.transport.call(bill_request(start, end, by)))
 
     def ensure(self, environment: Environment, *, progress: Progress | None = None) -> BuiltEnvironment:

@@ -108,11 +108,12 @@ def preprocess_body(
     fit_in: int | str = 512,
 ) -> dict[str, Any]:
     """The rules as POST …/preprocess takes them; see `DatasetVersion.preprocess`."""
-    if abs(sum(split) - 1.0) > 1e-6 or not 2 <= len(split) <= 3 or any(part < 0 for part in split):
+    if abs(sum(split) - 1.0) > 1e-6 or not 1 <= len(split) <= 3 or any(part < 0 for part in split):
         raise InvalidArgument(
-            f"split={tuple(split)} does not sum up to 1.", "Give the parts of train, valid and test: (0.6, 0.2, 0.2)."
+            f"split={tuple(split)} does not sum up to 1.",
+            "Give the parts of train, valid and test: (0.6, 0.2, 0.2); of two, the second is test.",
         )
-    parts: dict[str, Any] = {"parts": list(split) + [0.0] * (3 - len(split)), "seed": seed}
+    parts: dict[str, Any] = {"parts": list(split), "seed": seed}
     if split_by is not None:
         parts["by"] = split_by
     if time_column is not None:
@@ -176,7 +177,7 @@ class DatasetVersion:
                 `drop_missing` (columns that must have a value), `fill` ({"income": 0} or "mean", "median",
                 "most_frequent"), `ranges` ({"age": (18, 100)}; rows outside go to the quarantine), `types`,
                 `drop_duplicates`, `balance` ("none", "undersample", "oversample", "weights"; the training part only),
-                `split` (parts of train, valid, test), `split_by` ("random", "stratified", "time"), `time_column`,
+                `split` (parts of train, valid, test; of two, the second is test), `split_by` ("random", "stratified", "time"), `time_column`,
                 `seed`, `fit_in` (memory of an instance that must hold one shard: "512 MB").
         """
         return self._home.preprocess(self, preprocess_body(**rules), progress)

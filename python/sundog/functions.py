@@ -251,9 +251,9 @@ class DeployedFunction:
         """Events that failed for good: {"id","request_id","payload","attempts","reason","died"}."""
         return list(items(self._transport, f"/v1/functions/{quote(self.name)}/dead-letters"))
 
-    def redrive(self, letter_id: str) -> None:
+    def redrive(self, letter_id: str | int) -> None:
         """Gives a dead letter to the function again."""
-        path = f"/v1/functions/{quote(self.name)}/dead-letters/{quote(letter_id)}/redrive"
+        path = f"/v1/functions/{quote(self.name)}/dead-letters/{quote(str(letter_id))}/redrive"
         self._transport.call(Request("POST", path))
 
 

@@ -155,7 +155,7 @@ class Endpoint:
             SignatureError: A column is missing or has the wrong type; the message names it.
             Throttled: No instance could take the rows in time; `retry_after` says when to try again.
         """
-        return self._home.predict(self.model, rows, timeout=timeout)
+        return self._home.predict(self.model, rows, alias=self.alias, timeout=timeout)
 
     def predict_offline(
         self,
@@ -212,10 +212,11 @@ def parse_predictions(json: Json) -> Predictions:
     return Predictions(json.get("rows") or [], json.get("model") or "", int(json.get("version") or 0))
 
 
-def predict_request(model: str, rows: list[dict[str, Any]], timeout: float) -> Request:
+def predict_request(model: str, rows: list[dict[str, Any]], timeout: float, alias: str = "") -> Request:
     # A prediction changes nothing, so sending it again does no harm.
     path = f"/v1/models/{quote(model)}/predict"
-    return Request("POST", path, body={"rows": rows}, timeout=timeout, idempotent=True)
+    params = {"alias": alias or None}
+    return Request("POST", path, params=params, body={"rows": rows}, timeout=timeout, idempotent=True)
 
 
 class Models:
@@ -312,8 +313,10 @@ class Models:
         job = self._transport.call(Request("POST", f"/v1/models/{quote(name)}/deploy", body=body))
         return parse_endpoint(self._jobs.wait(job, progress=progress).result, self)
 
-    def endpoint(self, name: str) -> Endpoint:
-        return parse_endpoint(self._transport.call(Request("GET", f"/v1/models/{quote(name)}/endpoint")), self)
+    def endpoint(self, name: str, alias: str = "") -> Endpoint:
+        """A deployed model's endpoint; `alias` "": live, or the first there is."""
+        request = Request("GET", f"/v1/models/{quote(name)}/endpoint", params={"alias": alias or None})
+        return parse_endpoint(self._transport.call(request), self)
 
     def endpoints(self) -> Iterator[Endpoint]:
         return (parse_endpoint(json, self) for json in items(self._transport, "/v1/endpoints"))
@@ -327,10 +330,10 @@ class Models:
             self._transport.call(Request("PUT", f"/v1/models/{quote(name)}/traffic", body=body)), self
         )
 
-    def predict(self, name: str, rows: Rows, *, timeout: float = 30.0) -> Predictions:
+    def predict(self, name: str, rows: Rows, *, alias: str = "", timeout: float = 30.0) -> Predictions:
         """See `Endpoint.predict`."""
         try:
-            answer = self._transport.call(predict_request(name, to_row_dicts(rows), timeout))
+            answer = self._transport.call(predict_request(name, to_row_dicts(rows), timeout, alias))
         except InvalidArgument as error:
             raise SignatureError(error.message, error.hint) from error
         return parse_predictions(answer)

@@ -163,7 +163,7 @@ def test_create_and_preprocess(tmp_path: Path) -> None:
     body = fake.bodies("POST", "/v1/datasets/clients/versions/1/preprocess")[0]
     assert body["missing"]["fill"] == {"b": 0, "c": "mean"}
     assert body["ranges"] == {"AGE": [18.0, 100.0]}
-    assert body["split"] == {"parts": [0.8, 0.2, 0.0], "seed": 1}
+    assert body["split"] == {"parts": [0.8, 0.2], "seed": 1}
     assert run(fake, "data", "preprocess", "clients", "--range", "AGE").exit_code == 1
 
 

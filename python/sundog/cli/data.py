@@ -125,7 +125,9 @@ def preprocess(
     type_: Annotated[list[str] | None, typer.Option("--type", help="COLUMN=TYPE; repeatable.")] = None,
     drop_duplicates: Annotated[bool, typer.Option(help="Keep one of equal rows.")] = False,
     balance: Annotated[str, typer.Option(help="none, undersample, oversample or weights.")] = "none",
-    split: Annotated[str, typer.Option(help="Parts of train, valid and test.")] = "0.6,0.2,0.2",
+    split: Annotated[
+        str, typer.Option(help="Parts of train, valid and test; of two, the second is test.")
+    ] = "0.6,0.2,0.2",
     by: Annotated[str | None, typer.Option(help="random, stratified or time.")] = None,
     time_column: Annotated[str | None, typer.Option(help="The column to split by time.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split and the sampling.")] = 1,
