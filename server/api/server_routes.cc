@@ -145,6 +145,19 @@ std::string visible_tenant(const Call& call) {
   return call.principal.tenant == kDefaultTenant ? std::string() : call.principal.tenant;
 }
 
+// The operator's tenant sees what all do, another only its own.
+Json fleet_for(const Call& call, Json fleet) {
+  if (call.principal.tenant == kDefaultTenant) return fleet;
+  for (const auto* list : {"instances", "templates"}) {
+    Json own = Json::array();
+    for (auto& item : fleet[list]) {
+      if (item.value("tenant", "") == call.principal.tenant) own.push_back(std::move(item));
+    }
+    fleet[list] = std::move(own);
+  }
+  return fleet;
+}
+
 void add_key_routes(Api& api) {
   auto& keys = api.keys();
   auto& router = api.router();
@@ -206,7 +219,8 @@ void add_server_routes(Api& api, Clock& clock, meter::Ledger& ledger, const mete
               [&clock, &ledger, &plan](const CallPtr& call) { return bill(*call, clock, ledger, plan); });
   router.json("GET", "/v1/usage", Role::viewer,
               [&clock, &ledger, &plan](const CallPtr& call) { return usage(*call, clock, ledger, plan); });
-  router.json("GET", "/v1/fleet", Role::viewer, [&invoker](const CallPtr&) -> Result<Json> { return invoker.fleet(); });
+  router.json("GET", "/v1/fleet", Role::viewer,
+              [&invoker](const CallPtr& call) -> Result<Json> { return fleet_for(*call, invoker.fleet()); });
 }
 
 }  // namespace sundog::api
