@@ -39,7 +39,7 @@ struct MountWords {
 
 // What a template leaves for its children. One template a process.
 struct Parked {
-  MountWords* words = nullptr;
+  const MountWords* words = nullptr;
   bool filters = true;
   int scope = -1;  // a Landlock rule set; each restrict_self() makes a domain of its own
 };
@@ -175,19 +175,38 @@ int confine_finally(const char*& step) {
 
 }  // namespace
 
+namespace {
+
+// A shared mapping of a sealed memory file: not even /proc/self/mem writes to it, and mseal keeps it where it is.
+int seal_words(const char* options, int& in_force) {
+  const int memory = memfd_create("mount-words", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (memory < 0) return errno;
+  MountWords words{};
+  strcpy(words.type, "tmpfs");
+  strcpy(words.tmp, "/tmp");
+  strcpy(words.shm, "/dev/shm");
+  snprintf(words.options, sizeof(words.options), "%s", options);
+  void* page = MAP_FAILED;
+  if (ftruncate(memory, 4096) == 0 && write(memory, &words, sizeof(words)) == ssize_t(sizeof(words)) &&
+      fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) {
+    page = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, memory, 0);
+  }
+  const int error = errno;
+  close(memory);
+  if (page == MAP_FAILED) return error;
+  parked.words = static_cast<const MountWords*>(page);
+  if (syscall(kMseal, page, 4096UL, 0UL) == 0) in_force |= kSealedMounts;
+  return 0;
+}
+
+}  // namespace
+
 int confine_template(const TemplateRules& rules, const char*& step) {
   int in_force = 0;
   parked.filters = rules.filters;
   if (rules.private_tmp) {
-    void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) return step = "map a page", -1;
-    parked.words = new (page) MountWords{};
-    strcpy(parked.words->type, "tmpfs");
-    strcpy(parked.words->tmp, "/tmp");
-    strcpy(parked.words->shm, "/dev/shm");
-    snprintf(parked.words->options, sizeof(parked.words->options), "%s", rules.tmp_options);
-    if (mprotect(page, 4096, PROT_READ) != 0) return step = "protect a page", -1;
-    if (syscall(kMseal, page, 4096UL, 0UL) == 0) in_force |= kSealedMounts;
+    const int error = seal_words(rules.tmp_options, in_force);
+    if (error != 0) return errno = error, step = "seal the words of mount", -1;
     if (rules.filters && (errno = install_template_filter(*parked.words)) != 0)
       return step = "install the template's filter", -1;
   }

@@ -262,19 +262,33 @@ if child == 0:
     # The right that the private /tmp needs, in a child so that init itself goes on.
     entered = libc.unshare(0x10020000)
     results = []
+    # The words that the filter lets through, changed where they lie: by /proc/self/mem, mprotect, and a new mapping.
+    line = next(line for line in open("/proc/self/maps") if "mount-words" in line)
+    start = int(line.split("-")[0], 16)
+    try:
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            memory.write(b"proc\0")
+            results.append(0)
+    except OSError:
+        results.append(-1)
+    results.append(libc.mprotect(ctypes.c_void_p(start), 4096, 3))
+    libc.mmap.restype = ctypes.c_long
+    results.append(-1 if libc.mmap(ctypes.c_void_p(start), 4096, 3, 0x32, -1, 0) == -1 else 0)
     for source, target, kind, flags in ((b"tmpfs", b"/opt", b"tmpfs", 0), (b"/", b"/tmp", None, 4096), (b"proc", b"/tmp", b"proc", 0)):
         results.append(libc.mount(source, target, kind, flags, None))
-    os._exit(100 if entered != 0 else sum(1 for result in results if result == 0))
+    os._exit(100 if entered != 0 else sum(1 << place for place, result in enumerate(results) if result == 0))
 found["mounted"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 )";
-  const auto started = start(init);
-  Witness witness;
-  auto instance = fork(*started->parked, witness);
-  EXPECT_EQ(Json::parse(invoke(*instance, "{}").payload)["mounted"], 0);
+  const auto mounted = [&] {
+    const auto started = start(init);
+    Witness witness;
+    const auto instance = fork(*started->parked, witness);
+    return Json::parse(invoke(*instance, "{}").payload)["mounted"];
+  };
+  EXPECT_EQ(mounted(), 0);
   open_without({.seccomp = true});
-  const auto open = start(init);
-  auto other = fork(*open->parked, witness);
-  EXPECT_GT(Json::parse(invoke(*other, "{}").payload)["mounted"], 0) << "vacuous";
+  EXPECT_GT(mounted(), 0) << "vacuous";
 }
 
 TEST_F(SealTest, ALauncherOfAServerRefusesToLeaveRulesOut) {

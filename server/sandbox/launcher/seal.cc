@@ -133,7 +133,9 @@ class Builder {
   explicit Builder(scmp_filter_ctx context) : context_(context) {}
   void add(uint32_t action, const char* name, std::initializer_list<scmp_arg_cmp> when = {}) {
     const int number = seccomp_syscall_resolve_name(name);
-    if (number == __NR_SCMP_ERROR || number < 0) return;
+    if (number >= 0) add_number(action, number, name, when);
+  }
+  void add_number(uint32_t action, int number, const char* name, std::initializer_list<scmp_arg_cmp> when = {}) {
     const int error = seccomp_rule_add_array(context_, action, number, unsigned(when.size()), when.begin());
     if (error < 0 && error != -EEXIST && failure_.empty()) failure_ = std::string(name) + ": " + strerror(-error);
   }
@@ -158,7 +160,7 @@ void add_argument_rules(Builder& rules, TreeKind kind) {
   if (kind == TreeKind::python_template) {
     rules.add(SCMP_ACT_ALLOW, "unshare", {equal(0, CLONE_NEWUSER | CLONE_NEWNS)});
     rules.add(SCMP_ACT_ALLOW, "mount");
-    rules.add(SCMP_ACT_ALLOW, "mseal");
+    rules.add_number(SCMP_ACT_ALLOW, 462, "mseal");  // younger than libseccomp 2.5
   } else {
     rules.add(SCMP_ACT_ERRNO(EPERM), "unshare");
     rules.add(SCMP_ACT_ERRNO(EPERM), "mount");
