@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
@@ -21,13 +20,13 @@ sys.path.insert(0, str(ROOT / "python"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import xgboost  # noqa: E402
-from fake_host import NUMBERS, SCHEMA, FakeHost, dataset, generated_frame, parquet_bytes  # noqa: E402
 from sklearn.compose import make_column_transformer  # noqa: E402
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegressor  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
+from fake_host import NUMBERS, SCHEMA, FakeHost, dataset, generated_frame, parquet_bytes  # noqa: E402
 from sundog.runtime import estimators  # noqa: E402
 from sundog.runtime.data import Data  # noqa: E402
 from sundog.runtime.serving import Model, answer  # noqa: E402
@@ -69,7 +68,9 @@ def fitted(name: str) -> Any:
         "linear": lambda: make_pipeline(encoder(), LogisticRegression()).fit(x, y),
         "boosting": lambda: HistGradientBoostingClassifier(max_iter=15).fit(x[NUMBERS], y),
         "three-classes": lambda: make_pipeline(StandardScaler(), LogisticRegression()).fit(x[NUMBERS], colours),
-        "forest": lambda: RandomForestRegressor(n_estimators=20, n_jobs=2, random_state=1).fit(x[NUMBERS], FRAME["debt"]),
+        "forest": lambda: RandomForestRegressor(n_estimators=20, n_jobs=2, random_state=1).fit(
+            x[NUMBERS], FRAME["debt"]
+        ),
         "xgboost": lambda: xgboost.XGBClassifier(n_estimators=10, max_depth=3).fit(x[NUMBERS], y),
         "xgboost-regressor": lambda: xgboost.XGBRegressor(n_estimators=10, max_depth=3).fit(x[NUMBERS], FRAME["debt"]),
         "booster": lambda: xgboost.train({"max_depth": 3}, xgboost.DMatrix(x[NUMBERS], y), num_boost_round=5),
@@ -110,7 +111,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
-    for row, (_, source) in zip(rows, frame.iterrows()):
+    for row, (_, source) in zip(rows, frame.iterrows(), strict=True):
         for name in ("income", "debt"):
             row[name] = float(source[name])  # to_json rounds
     return rows
@@ -207,12 +208,27 @@ def test_a_frame_that_does_not_fit_names_the_column() -> None:
         table_of(frame.assign(debt="a lot"), INPUTS)
     with pytest.raises(SignatureError, match='Column "children" is int64'):
         table_of(frame.assign(children=0.5), INPUTS)
-    assert table_of(frame.assign(children=[1.0, 2.0, 3.0, 4.0, 5.0]), INPUTS).column("children").to_pylist() == [1, 2, 3, 4, 5]
+    assert table_of(frame.assign(children=[1.0, 2.0, 3.0, 4.0, 5.0]), INPUTS).column("children").to_pylist() == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 def test_payloads_that_are_none() -> None:
     model = Model(json.loads((GOLDEN / "model.json").read_text()), Doubling())
-    for payload in (b"", b"[1", b"[]", b"{}", b'{"rows": 3}', b'{"columns": []}', b'{"rows": [1]}', b'{"rows": [null]}'):
+    for payload in (
+        b"",
+        b"[1",
+        b"[]",
+        b"{}",
+        b'{"rows": 3}',
+        b'{"columns": []}',
+        b'{"rows": [1]}',
+        b'{"rows": [null]}',
+    ):
         with pytest.raises(SignatureError):
             answer(model, "rows", payload, None)
     assert answer(model, "rows", b'{"rows": []}', None)["rows"] == []
@@ -247,7 +263,9 @@ def test_one_matrix_of_all_columns(tmp_path: Path) -> None:
         {"name": "owner", "type": "float64"},
     ]
     model = Model({**model.manifest, "signature": {"inputs": inputs, "outputs": model.outputs}}, model.estimator)
-    request = {"inputs": [{"name": "x", "shape": [4, 4], "datatype": "FP64", "data": matrix.to_numpy().ravel().tolist()}]}
+    request = {
+        "inputs": [{"name": "x", "shape": [4, 4], "datatype": "FP64", "data": matrix.to_numpy().ravel().tolist()}]
+    }
     reply = answer(model, "v2", json.dumps(request).encode(), None)
     assert reply["outputs"][0]["data"] == model.predict(matrix)["prediction"].tolist()
 

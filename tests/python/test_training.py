@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,17 +18,23 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_host import NUMBERS, FakeHost, dataset, generated_frame  # noqa: E402
 from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
+from fake_host import NUMBERS, FakeHost, dataset, generated_frame  # noqa: E402
 from sundog.runtime import estimators  # noqa: E402
 from sundog.runtime.data import Data  # noqa: E402
 from sundog.runtime.training import Stopped, load_function, train  # noqa: E402
 
 
 def meta(host: FakeHost, parameters: dict[str, Any] | None = None, **about: Any) -> dict[str, Any]:
-    return {"run": "run-1", "parameters": parameters or {}, "data": dataset(host, **about), "checkpoint": "", "attempt": 1}
+    return {
+        "run": "run-1",
+        "parameters": parameters or {},
+        "data": dataset(host, **about),
+        "checkpoint": "",
+        "attempt": 1,
+    }
 
 
 def test_a_run_hands_in_metrics_artefact_and_signature() -> None:
@@ -90,10 +97,8 @@ def test_a_stop_passes_through_except_exception() -> None:
     def fit(run: Any, data: Any) -> Any:
         for step in range(10):
             steps.append(step)
-            try:
+            with contextlib.suppress(Exception):  # a careless user
                 run.log(step=step, loss=1.0 / (step + 1))
-            except Exception:  # a careless user
-                pass
         return None
 
     result = train(fit, meta(host), host)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from sundog.runtime.signature import arrow, frame_of
 
@@ -18,7 +18,7 @@ class Data:
         schema: [{"name", "type", "nullable"}] of all columns.
     """
 
-    def __init__(self, version: dict[str, Any], open_blob: Callable[[str], BinaryIO], split: str = "") -> None:
+    def __init__(self, version: dict[str, Any], open_blob: Callable[[str], IO[bytes]], split: str = "") -> None:
         self._version = version
         self._open = open_blob
         self._split = split
@@ -59,7 +59,9 @@ class Data:
             KeyError: The dataset version has no such split.
         """
         if name not in self.splits:
-            raise KeyError(f"{self.reference} has no split {name!r}, it has {self.splits}; preprocess(split=…) makes splits")
+            raise KeyError(
+                f"{self.reference} has no split {name!r}, it has {self.splits}; preprocess(split=…) makes splits"
+            )
         part = Data(self._version, self._open, name)
         part._used = self._used
         return part

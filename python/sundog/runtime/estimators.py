@@ -152,7 +152,9 @@ def one_job(model: Any) -> None:
     """Several threads add the trees of a forest in the order in which they come."""
     if not hasattr(model, "get_params") or not hasattr(model, "set_params"):
         return
-    jobs = {key: 1 for key, value in model.get_params(deep=True).items() if key.endswith("n_jobs") and value is not None}
+    jobs = {
+        key: 1 for key, value in model.get_params(deep=True).items() if key.endswith("n_jobs") and value is not None
+    }
     if jobs:
         model.set_params(**jobs)
 
@@ -177,7 +179,9 @@ def answer(model: Any, table: Any) -> Any:
             last = part.slice(rows - 1, 1)
             part = pa.concat_tables([part] + [last] * missing).combine_chunks()
         columns = _columns(model, frame_of(part)) if rows else {}
-        pieces.append(pa.table({name: _as_arrow(values, name, rows + missing)[:rows] for name, values in columns.items()}))
+        pieces.append(
+            pa.table({name: _as_arrow(values, name, rows + missing)[:rows] for name, values in columns.items()})
+        )
     return pa.concat_tables(pieces)
 
 

@@ -101,7 +101,7 @@ def answer_rows(model: Model, payload: bytes) -> dict[str, Any]:
         "model": model.manifest["model"],
         "version": model.manifest["version"],
         "outputs": list(model.outputs),
-        "rows": [dict(zip(names, values)) for values in zip(*columns)],
+        "rows": [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)],
     }
 
 

@@ -21,7 +21,14 @@ _PLAIN: dict[str, frozenset[type]] = {
     "timestamp": frozenset({dt.datetime, _NONE}),
     "date": frozenset({dt.date, _NONE}),
 }
-_JSON_NAMES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list", dict: "an object"}
+_JSON_NAMES = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
 
 
 class SignatureError(Exception):
@@ -131,7 +138,9 @@ def _array(values: Sequence[Any], column: Mapping[str, Any]) -> Any:
     if not seen <= _PLAIN[kind]:
         values = [_coerced(value, kind, column["name"], row) for row, value in enumerate(values)]
     if _NONE in seen and not column.get("nullable", True):
-        raise SignatureError(f'Column "{column["name"]}" ({kind}) may not be empty, but is in row {values.index(None)}.')
+        raise SignatureError(
+            f'Column "{column["name"]}" ({kind}) may not be empty, but is in row {values.index(None)}.'
+        )
     try:
         return arrow().array(values, type=arrow_type(kind))
     except (OverflowError, ValueError, TypeError) as error:
@@ -157,7 +166,7 @@ def _coerced(value: Any, kind: str, name: str, row: int) -> Any:
             moment = dt.datetime.fromisoformat(value)
         except ValueError:
             raise SignatureError(f'Column "{name}" is a timestamp, but row {row} has "{value}".') from None
-        return moment.astimezone(dt.timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment
+        return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
     if kind == "date" and isinstance(value, str):
         try:
             return dt.date.fromisoformat(value)

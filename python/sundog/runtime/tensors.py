@@ -10,7 +10,14 @@ from typing import Any
 
 from sundog.runtime.signature import SignatureError, table_from_columns
 
-_DATATYPES = {"int64": "INT64", "float64": "FP64", "string": "BYTES", "bool": "BOOL", "timestamp": "BYTES", "date": "BYTES"}
+_DATATYPES = {
+    "int64": "INT64",
+    "float64": "FP64",
+    "string": "BYTES",
+    "bool": "BOOL",
+    "timestamp": "BYTES",
+    "date": "BYTES",
+}
 _INTEGERS = {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
 _FLOATS = {"FP16", "FP32", "FP64"}
 _KNOWN = {*_INTEGERS, *_FLOATS, "BOOL", "BYTES"}
@@ -50,7 +57,9 @@ def table_from_request(request: Any, signature: Signature) -> Any:
     """
     tensors = request.get("inputs") if isinstance(request, dict) else None
     if not isinstance(tensors, list) or not tensors or not all(isinstance(tensor, dict) for tensor in tensors):
-        raise SignatureError('An inference request has "inputs": a list of tensors with name, shape, datatype and data.')
+        raise SignatureError(
+            'An inference request has "inputs": a list of tensors with name, shape, datatype and data.'
+        )
     inputs = signature["inputs"]
     if len(tensors) == 1 and _is_matrix(tensors[0], inputs):
         return table_from_columns(_matrix(tensors[0], inputs), inputs)
@@ -97,7 +106,9 @@ def _check_datatype(tensor: Mapping[str, Any], column: Mapping[str, Any]) -> Non
         raise SignatureError(f'Input "{tensor.get("name")}" has no known "datatype": {datatype}.')
     if datatype not in _ACCEPTED[column["type"]]:
         expected = _DATATYPES[column["type"]]
-        raise SignatureError(f'Column "{column["name"]}" is {column["type"]} ({expected}), but the input has {datatype}.')
+        raise SignatureError(
+            f'Column "{column["name"]}" is {column["type"]} ({expected}), but the input has {datatype}.'
+        )
 
 
 def _flat(tensor: Mapping[str, Any], shape: Sequence[int]) -> list[Any]:
@@ -110,7 +121,9 @@ def _flat(tensor: Mapping[str, Any], shape: Sequence[int]) -> list[Any]:
     for size in shape:
         count *= size
     if len(data) != count:
-        raise SignatureError(f'Input "{tensor.get("name")}" has {len(data)} values, its shape {list(shape)} says {count}.')
+        raise SignatureError(
+            f'Input "{tensor.get("name")}" has {len(data)} values, its shape {list(shape)} says {count}.'
+        )
     return data
 
 

@@ -15,12 +15,13 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 from sundog.runtime import estimators
 from sundog.runtime.data import Data
 from sundog.runtime.signature import frame_of, inputs_from_schema
 
+_OWN = str(Path(__file__).resolve().parent)
 HANDLER = "sundog.runtime.training.handler"
 MANIFEST = "sundog.json"
 
@@ -36,7 +37,7 @@ class Host(Protocol):
     """What the code asks of the server (sundog.runtime.host)."""
 
     def call(self, name: str, arguments: dict[str, Any], fds: Any = ()) -> tuple[Any, list[int]]: ...
-    def open_blob(self, blob: str) -> BinaryIO: ...
+    def open_blob(self, blob: str) -> IO[bytes]: ...
     def create_file(self) -> Any: ...
 
 
@@ -72,7 +73,9 @@ class Run:
         """
         values = {name: _number(name, value) for name, value in metrics.items()}
         self.metrics.update({name: value for name, value in values.items() if value is not None})
-        reply, _ = self._host.call("run.metrics", {"step": None if step is None else _number("step", step), "values": values})
+        reply, _ = self._host.call(
+            "run.metrics", {"step": None if step is None else _number("step", step), "values": values}
+        )
         if reply["stop"]:
             raise Stopped
 
@@ -183,7 +186,7 @@ def signature_of(model: Any, data: Data | None) -> dict[str, Any] | None:
 
 def _described(error: Exception) -> dict[str, Any]:
     frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if not frame.filename.startswith(os.path.dirname(os.path.abspath(__file__)))]
+    inner = [frame for frame in frames if not frame.filename.startswith(_OWN)]
     return {
         "errorType": type(error).__name__,
         "errorMessage": str(error),
