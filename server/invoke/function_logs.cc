@@ -58,9 +58,15 @@ class WrittenLogs final : public FunctionLogs {
     int64_t bytes = 0;
     int64_t dropped = 0;
   };
+  // Its mutex is held while it is called, so that letting go waits for a call under way; recursive, so that it may let
+  // go of itself.
+  struct Follower {
+    std::recursive_mutex mutex;
+    std::function<void()> on_new;  // empty once let go
+  };
   struct Followers {
     std::mutex mutex;
-    std::multimap<Key, std::shared_ptr<std::function<void()>>> all;
+    std::multimap<Key, std::shared_ptr<Follower>> all;
   };
 
   void push(const Key& key, const std::string& request_id, std::string_view text);
@@ -186,7 +192,10 @@ void WrittenLogs::tell(const Key& key) const {
   for (auto it = begin; it != end; ++it) {
     // A pool that is full tells them with the next lines.
     const auto queued = pool_.submit([weak = std::weak_ptr(it->second)] {
-      if (const auto on_new = weak.lock()) (*on_new)();
+      const auto follower = weak.lock();
+      if (!follower) return;
+      const std::lock_guard calling(follower->mutex);
+      if (const auto on_new = follower->on_new) on_new();
     });
     if (!queued.ok()) return;
   }
@@ -204,13 +213,17 @@ Result<std::vector<LogLine>> WrittenLogs::read(const std::string& tenant, const 
 
 FunctionLogs::Token WrittenLogs::follow(const std::string& tenant, const std::string& function,
                                         std::function<void()> on_new) {
-  auto entry = std::make_shared<std::function<void()>>(std::move(on_new));
+  auto entry = std::make_shared<Follower>();
+  entry->on_new = std::move(on_new);
   const std::lock_guard lock(followers_->mutex);
   followers_->all.emplace(Key{tenant, function}, entry);
-  return {entry.get(), [followers = followers_, entry](void*) mutable {
+  return {entry.get(), [followers = followers_, entry](void*) {
+            {
+              const std::lock_guard calling(entry->mutex);
+              entry->on_new = nullptr;
+            }
             const std::lock_guard inner(followers->mutex);
             std::erase_if(followers->all, [&entry](const auto& one) { return one.second == entry; });
-            entry.reset();
           }};
 }
 

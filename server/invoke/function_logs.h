@@ -45,7 +45,8 @@ class FunctionLogs {
   // Lines with sequence > `after`, oldest first, at most `limit`; also those not yet on disk.
   virtual Result<std::vector<LogLine>> read(const std::string& tenant, const std::string& function, int64_t after,
                                             size_t limit) const = 0;
-  // Calls `on_new` (any thread) after lines were appended to that function. Dropping the token ends it.
+  // Calls `on_new` (any thread) after lines were appended to that function. Dropping the token ends it:
+  // no call happens after the drop returns.
   using Token = std::shared_ptr<void>;
   virtual Token follow(const std::string& tenant, const std::string& function, std::function<void()> on_new) = 0;
   virtual void remove(const std::string& tenant, const std::string& function) = 0;

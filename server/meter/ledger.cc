@@ -127,7 +127,10 @@ class FileLedger final : public Ledger {
   Clock& clock_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::shared_ptr<UniqueFd> file_;  // shared with a sync under way
+  using File = std::shared_ptr<UniqueFd>;  // shared with a sync under way
+  File file_;
+  std::vector<File> left_;     // earlier segments that are not on the disk yet
+  bool folder_dirty_ = false;  // neither is the name of a new one
   int64_t bytes_ = 0;
   int64_t number_ = 0;
   std::string day_;
@@ -170,7 +173,8 @@ Status FileLedger::open_segment(const Segment& segment) {
   if (!file) return fail_errno("open " + segment.path.string(), errno);
   struct stat info{};
   if (::fstat(file.get(), &info) != 0) return fail_errno("look at " + segment.path.string(), errno);
-  SUNDOG_CHECK(fsync_directory(folder_));
+  if (file_) left_.push_back(std::move(file_));
+  folder_dirty_ = true;
   file_ = std::make_shared<UniqueFd>(std::move(file));
   bytes_ = info.st_size;
   number_ = segment.number;
@@ -180,7 +184,6 @@ Status FileLedger::open_segment(const Segment& segment) {
 
 Status FileLedger::rotate_if_due(const UsageRecord& record) {
   if (file_ && bytes_ < kSegmentBytes && iso_day(record.ended) == day_) return done;
-  if (file_ && ::fdatasync(file_->get()) != 0) return fail_errno("write the ledger to disk", errno);
   const int64_t first_ms = epoch_millis(record.ended);
   return open_segment({folder_ / segment_name(first_ms, number_ + 1), first_ms, number_ + 1});
 }
@@ -205,24 +208,34 @@ void FileLedger::sync_behind() {
   while (!stopping_ || dirty_) {
     wake_.wait(lock, [this] { return stopping_ || dirty_; });
     wake_.wait_for(lock, kSyncEvery, [this] { return stopping_; });
-    if (!std::exchange(dirty_, false) || !file_) continue;
-    const auto file = file_;
+    const bool last = stopping_;
     lock.unlock();
-    const bool synced = ::fdatasync(file->get()) == 0;
+    const bool synced = sync().ok();  // on failure what is left stays marked, and is tried again
     lock.lock();
-    if (!synced && !stopping_) dirty_ = true;
+    if (!synced && last) return;
   }
 }
 
 Status FileLedger::sync() {
-  std::shared_ptr<UniqueFd> file;
+  std::vector<File> files;
+  bool folder = false;
   {
     const std::lock_guard lock(mutex_);
-    file = file_;
+    files.swap(left_);
+    if (file_) files.push_back(file_);
+    folder = std::exchange(folder_dirty_, false);
     dirty_ = false;
   }
-  if (file && ::fdatasync(file->get()) != 0) return fail_errno("write the ledger to disk", errno);
-  return done;
+  auto synced = folder ? fsync_directory(folder_) : Status(done);
+  for (const auto& file : files) {
+    if (synced.ok() && ::fdatasync(file->get()) != 0) synced = fail_errno("write the ledger to disk", errno);
+  }
+  if (synced.ok()) return done;
+  const std::lock_guard lock(mutex_);
+  left_.insert(left_.end(), files.begin(), files.end());
+  folder_dirty_ = folder_dirty_ || folder;
+  dirty_ = true;
+  return synced;
 }
 
 Status FileLedger::read(const std::string& tenant, WallTime from, WallTime to,
