@@ -54,7 +54,9 @@ class StoredEndpoints final : public Endpoints {
   Result<Json> run(data::JobContext& job);
   // $LATEST of the model's function with this code and these settings, active.
   Result<Version> prepare(data::JobContext& job, const functions::Config& config, const std::string& zip);
-  Result<Version> upload(const std::string& tenant, const functions::Config& config, const std::string& zip);
+  Result<Version> upload(data::JobContext& job, const functions::Config& config, const std::string& zip);
+  // Once nothing is being prepared any more, well or not.
+  Result<Version> wait_settled(data::JobContext& job, const std::string& function, const std::string& qualifier);
   Result<Version> wait_active(data::JobContext& job, const std::string& function, const std::string& qualifier);
   Result<Version> publish(data::JobContext& job, const functions::Config& config, const std::string& zip);
   Status try_once(data::JobContext& job, const std::string& function, const Version& published);
@@ -251,30 +253,33 @@ Result<Json> StoredEndpoints::run(data::JobContext& job) {
   return shown_endpoint(endpoint, alias);
 }
 
-Result<Version> StoredEndpoints::upload(const std::string& tenant, const functions::Config& config,
+Result<Version> StoredEndpoints::upload(data::JobContext& job, const functions::Config& config,
                                         const std::string& zip) {
+  const auto& tenant = job.job().tenant;
   const auto existing = parts_.functions.get(tenant, config.name, "");
   if (!existing.ok() && existing.error().code == Code::not_found) {
     return parts_.functions.create(tenant, config, zip, false);
   }
   if (!existing.ok()) return existing.error();
+  // A function takes no change while another is being prepared.
+  SUNDOG_CHECK(wait_settled(job, config.name, ""));
   SUNDOG_CHECK(parts_.functions.update_config(tenant, config.name, "", [&](functions::Config& current) -> Status {
     current = config;
     return done;
   }));
+  SUNDOG_CHECK(wait_settled(job, config.name, ""));
   return parts_.functions.update_code(tenant, config.name, zip, false, "", false);
 }
 
-Result<Version> StoredEndpoints::wait_active(data::JobContext& job, const std::string& function,
-                                             const std::string& qualifier) {
+Result<Version> StoredEndpoints::wait_settled(data::JobContext& job, const std::string& function,
+                                              const std::string& qualifier) {
   const auto& tenant = job.job().tenant;
   const auto deadline = parts_.clock.mono() + kActiveLimit;
   while (true) {
     SUNDOG_TRY(version, parts_.functions.get(tenant, function, qualifier));
-    if (version.state == functions::State::active) return version;
-    if (version.state == functions::State::failed) {
-      return fail(Code::conflict, "Function \"" + function + "\" cannot run: " + version.state_reason);
-    }
+    const bool preparing =
+        version.state == functions::State::pending || version.update == functions::UpdateStatus::in_progress;
+    if (!preparing) return version;
     if (job.cancelled()) return fail(Code::cancelled, "The deploy was cancelled");
     if (parts_.clock.mono() > deadline) {
       return fail(Code::deadline_exceeded, "Function \"" + function + "\" was not ready after 15 minutes");
@@ -284,9 +289,18 @@ Result<Version> StoredEndpoints::wait_active(data::JobContext& job, const std::s
   }
 }
 
+Result<Version> StoredEndpoints::wait_active(data::JobContext& job, const std::string& function,
+                                             const std::string& qualifier) {
+  SUNDOG_TRY(version, wait_settled(job, function, qualifier));
+  if (version.state == functions::State::active && version.update == functions::UpdateStatus::successful)
+    return version;
+  const auto& reason = version.state_reason.empty() ? version.update_reason : version.state_reason;
+  return fail(Code::invalid_argument, "Function \"" + function + "\" cannot run: " + reason);
+}
+
 Result<Version> StoredEndpoints::prepare(data::JobContext& job, const functions::Config& config,
                                          const std::string& zip) {
-  SUNDOG_TRY(uploaded, upload(job.job().tenant, config, zip));
+  SUNDOG_TRY(uploaded, upload(job, config, zip));
   job.progress(1, 4, "environment");
   SUNDOG_TRY(active, wait_active(job, config.name, ""));
   if (active.code_sha256 != uploaded.code_sha256) {
