@@ -60,18 +60,19 @@ bool read_some(int fd, size_t keep, std::string& output) {
 }
 
 // Reads the output until the program (not all that it started) has ended; false at the deadline.
-bool follow(int fd, int process, std::chrono::steady_clock::time_point deadline, size_t keep, std::string& output) {
+bool follow(int fd, int process, std::chrono::steady_clock::time_point deadline, const ChildSpec& spec,
+            std::string& output) {
   bool open = true;
   while (true) {
     const auto left = std::chrono::duration_cast<Millis>(deadline - std::chrono::steady_clock::now()).count();
-    if (left <= 0) return false;
+    if (left <= 0 || (spec.stop != nullptr && *spec.stop)) return false;
     pollfd waiting[2] = {{process, POLLIN, 0}, {open ? fd : -1, POLLIN, 0}};
-    const int ready = ::poll(waiting, 2, static_cast<int>(std::min<int64_t>(left, 60'000)));
+    const int ready = ::poll(waiting, 2, static_cast<int>(std::min<int64_t>(left, 200)));
     if (ready < 0 && errno != EINTR) return false;
     if (ready <= 0) continue;
-    if (open && waiting[1].revents != 0) open = read_some(fd, keep, output);
+    if (open && waiting[1].revents != 0) open = read_some(fd, spec.keep, output);
     if (waiting[0].revents == 0) continue;
-    if (open) read_some(fd, keep, output);
+    if (open) read_some(fd, spec.keep, output);
     return true;
   }
 }
@@ -107,11 +108,12 @@ Result<ChildEnd> run_child(const ChildSpec& spec) {
   ChildEnd end;
   const auto deadline = std::chrono::steady_clock::now() + spec.timeout;
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  const bool in_time = process && follow(reading.get(), process.get(), deadline, spec.keep, end.output);
+  const bool in_time = process && follow(reading.get(), process.get(), deadline, spec, end.output);
   ::kill(-pid, SIGKILL);  // whatever of its tree is left, while its leader still holds the group's number
   end.status = wait_for(pid);
   if (end.output.size() > spec.keep) end.output.erase(0, end.output.size() - spec.keep);
   if (in_time) return end;
+  if (spec.stop != nullptr && *spec.stop) return fail(Code::cancelled, spec.command.front() + " was stopped.");
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(spec.timeout).count();
   return fail(Code::deadline_exceeded, spec.command.front() + " did not end within " + std::to_string(seconds) +
                                            " s and was stopped. Its last words: " + end.output);

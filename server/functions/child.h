@@ -1,9 +1,11 @@
 // Child: runs one program to its end, with a deadline. Used to build environments; instances are the sandbox's.
 //
 // Threads     stateless; any thread; blocks until the program has ended.
-// Failure     unavailable (cannot be started) · deadline_exceeded (its whole process group was killed)
+// Failure     unavailable (cannot be started) · cancelled (stopped) · deadline_exceeded (its whole process group was
+// killed)
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,7 +21,8 @@ struct ChildSpec {
   std::map<std::string, std::string> environment;
   Path folder;  // working directory
   Millis timeout{600'000};
-  size_t keep = 16 << 10;  // of the output, the last so many bytes
+  const std::atomic<bool>* stop = nullptr;  // once true, the program is killed within 200 ms
+  size_t keep = 16 << 10;                   // of the output, the last so many bytes
 };
 
 struct ChildEnd {

@@ -73,6 +73,7 @@ Status EnvironmentBuilder::run(std::vector<std::string> command, const Path& wor
                  .environment = build_variables(folder_),
                  .folder = work,
                  .timeout = timeout_,
+                 .stop = &stopping_,
                  .keep = kLogLimit};
   SUNDOG_TRY(end, run_child(spec));
   add_log(log, end.output);

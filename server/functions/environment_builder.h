@@ -5,6 +5,7 @@
 // Failure     in Built: what uv said. Errors of ours (disk full, no uv) come as words in `log` too: a build just fails.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <vector>
@@ -28,6 +29,9 @@ class EnvironmentBuilder {
   // Removes what a dead run left unfinished.
   EnvironmentBuilder(Path folder, Path uv, Millis timeout);
   Built build(const std::string& python, const Path& interpreter, const std::vector<std::string>& packages) const;
+  // Ends what is being built, and every later build at once: the server shuts down.
+  void stop() { stopping_ = true; }
+  bool stopping() const { return stopping_; }
   Path folder_of(const std::string& content) const { return folder_ / content; }
 
  private:
@@ -40,6 +44,7 @@ class EnvironmentBuilder {
   Path folder_;
   Path uv_;
   Millis timeout_;
+  std::atomic<bool> stopping_{false};
 };
 
 // Makes everything below `folder` readable by all, and sums the sizes of its files.

@@ -24,6 +24,7 @@ class StoredEnvironments final : public Environments {
         builder_(options_.folder, options_.uv, options_.build_timeout) {}
 
   ~StoredEnvironments() override {
+    builder_.stop();
     std::unique_lock lock(mutex_);
     queue_.clear();  // they are still "building" in the catalog, so that the next start goes on with them
     idle_.wait(lock, [this] { return running_ == 0; });
@@ -162,6 +163,7 @@ class StoredEnvironments final : public Environments {
       built = builder_.build(environment.python, *interpreter, environment.packages);
     else
       built.log = interpreter.error().text();
+    if (builder_.stopping()) return;  // its record still says "building": the next start goes on with it
     finish(environment, std::move(built), begin);
     // If this does not reach the disk the record still says "building", and the next start builds again.
     const auto stored = catalog_.put(std::string(kPrefix) + environment.id, environment_json(environment));

@@ -158,6 +158,17 @@ TEST_F(EnvironmentsTest, ABuildThatTakesTooLongIsKilledWithAllItStarted) {
   EXPECT_NE(::kill(-group, 0), 0);
 }
 
+TEST_F(EnvironmentsTest, ShuttingDownDoesNotWaitForABuild) {
+  const Environment slow = ensure({"slow"});
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!std::filesystem::exists(folder_.path() / "pid") && std::chrono::steady_clock::now() < limit) {
+    std::this_thread::yield();
+  }
+  environments_.reset();  // would take its 600 s otherwise
+  EXPECT_LT(std::chrono::steady_clock::now(), limit);
+  EXPECT_EQ(catalog_->get("environments/" + slow.id)->value["state"], "building");
+}
+
 TEST_F(EnvironmentsTest, AnInterruptedBuildGoesOnAtTheNextStart) {
   const Environment ready = ended(ensure({"pandas"}).id);
   auto record = *catalog_->get("environments/" + ready.id);

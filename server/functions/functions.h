@@ -47,7 +47,7 @@ class Functions {
   };
   virtual ~Functions() = default;
 
-  // Code comes as the bytes of a zip. Returns at once with State::pending; active once its environment is built.
+  // Code comes as the bytes of a zip. Returns at once: pending while its environment is being built, else active.
   virtual Result<Version> create(const std::string& tenant, Config config, std::string zip, bool publish) = 0;
   virtual Result<Version> update_code(const std::string& tenant, const std::string& name, std::string zip, bool publish,
                                       const std::string& revision_id, bool dry_run) = 0;
