@@ -318,5 +318,27 @@ TEST_F(SealTest, OrdinaryCodeWorks) {
   }
 }
 
+// The environment that most functions have: one thread too many would cost every one of its starts an import.
+TEST_F(SealTest, ScikitLearnSurvivesTheFork) {
+  auto spec = spec_of(R"(
+import numpy, pandas
+from sklearn.linear_model import LogisticRegression
+x = numpy.random.default_rng(0).normal(size=(200, 5))
+model = LogisticRegression().fit(x, (x[:, 0] > 0).astype(int))
+def handler(event, context): return int(model.predict(x[:1])[0]) == int(x[0, 0] > 0)
+)");
+  spec.limits.memory_bytes = 1 << 30;
+  spec.init_timeout = Millis{120'000};
+  spec.site_packages = {SUNDOG_TEST_SITE_PACKAGES};
+  std::shared_ptr<TemplateStart> started;
+  sandbox_->start_template(spec, [&](Result<std::shared_ptr<TemplateStart>> result) { started = *result; });
+  ASSERT_TRUE(loop_.run_until([&] { return started != nullptr; }, std::chrono::seconds(150)));
+  ASSERT_TRUE(started->parked) << started->failure.message << started->output;
+  EXPECT_TRUE(started->ready.fork_safe) << started->ready.reason;
+  Witness witness;
+  auto instance = fork(*started->parked, witness);
+  EXPECT_EQ(invoke(*instance, "{}").payload, "true") << witness.output;
+}
+
 }  // namespace
 }  // namespace sundog::sandbox

@@ -1,9 +1,12 @@
 // Any bytes on the launcher's socket: parsed without a fault, and what is accepted keeps its promises.
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
 #include "sandbox/launcher/protocol.h"
+
+using sundog::sandbox::launcher::RequestHeader;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sundog::sandbox::launcher;
