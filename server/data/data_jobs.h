@@ -16,7 +16,7 @@ void add_data_jobs(Jobs& jobs, Datasets& datasets, store::Blobs& blobs, Clock& c
 // One step of the data worker: its arguments and the blobs that it may open.
 invoke::Invocation data_invocation(const std::string& tenant, const std::string& task, Json arguments,
                                    std::set<std::string> blobs);
-// What a function's error object says, as an Error of ours. Data tasks name code and hint ("Sundog.invalid_argument").
+// What a function's error object says, as an Error of ours. Data tasks name the code as its type ("invalid_argument").
 Error error_from_function(const invoke::InvokeResult& result);
 // The step's answer.
 Result<Json> data_answer(const invoke::InvokeResult& result);

@@ -10,11 +10,12 @@ namespace {
 
 constexpr Millis kLongestThrottleWait{3'000};
 
-Code code_from(std::string_view text) {
+// The code that a native function of ours names as its error's type.
+std::optional<Code> code_from(std::string_view text) {
   for (int code = 0; code <= static_cast<int>(Code::internal); ++code) {
     if (text == sundog::name(static_cast<Code>(code))) return static_cast<Code>(code);
   }
-  return Code::internal;
+  return std::nullopt;
 }
 
 Error stopped() {
@@ -32,7 +33,7 @@ Error error_from_function(const invoke::InvokeResult& result) {
     return found != parsed->end() && found->is_string() ? found->get<std::string>() : std::string();
   };
   const std::string type = text("errorType"), message = text("errorMessage");
-  if (type.starts_with("Sundog.")) return fail(code_from(std::string_view(type).substr(7)), message, text("hint"));
+  if (const auto code = code_from(type)) return fail(*code, message, text("hint"));
   std::string said = message.empty() ? "The function failed." : message;
   if (!type.empty() && said.find(type) == std::string::npos) said = type + ": " + said;
   if (result.usage.outcome == "out_of_memory" || type == "Runtime.OutOfMemory") {

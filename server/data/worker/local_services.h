@@ -7,7 +7,6 @@
 #include <atomic>
 
 #include "data/data_jobs.h"
-#include "data/worker/serve.h"
 #include "data/worker/task.h"
 #include "store/file_blobs.h"
 #include "store/sqlite_catalog.h"
@@ -69,7 +68,8 @@ class LocalInvoker final : public invoke::Invoker {
       result.payload = dump(*answer);
     } else {
       result.function_error = "Unhandled";
-      result.payload = dump(worker::error_object(answer.error(), invocation.request_id));
+      // As sandbox/native_instance.cc makes it.
+      result.payload = dump({{"errorMessage", answer.error().text()}, {"errorType", name(answer.error().code)}});
     }
     on_done(std::move(result));
   }

@@ -157,7 +157,7 @@ TEST_F(Preprocess, CarriesTheWorkersErrorToTheJob) {
   const Job job = run("ingest", {{"name", "d"}, {"blob", blobs_->put("income,y\n1,0\n")->id}, {"label", "incone"}});
   EXPECT_EQ(job.state, "failed");
   EXPECT_EQ(job.error["code"], "invalid_argument");
-  EXPECT_THAT(job.error["hint"].get<std::string>(), HasSubstr("\"income\""));
+  EXPECT_THAT(job.error["message"].get<std::string>(), HasSubstr("Near it: \"income\""));
 }
 
 TEST_F(Preprocess, CancelsAndLeavesStoppedJobsForTheNextStart) {
