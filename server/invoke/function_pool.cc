@@ -1,6 +1,7 @@
 #include "invoke/function_pool.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "invoke/specs.h"
 
@@ -114,7 +115,7 @@ void FunctionPool::act(const Decision& decision) {
   // Answers come last: they may bring the next invocation, and with it another state.
   if (decision.start_template) start_template();
   if (expired) expire(expired);
-  for (auto it = refused.rbegin(); it != refused.rend(); ++it) refuse(std::move(*it), decision.refusal);
+  for (auto it = refused.rbegin(); it != refused.rend(); ++it) refuse(*it, decision.refusal);
 }
 
 // A timer that is due earlier than needed is left alone: it looks, and arms the next. So a warm call costs no timer.
@@ -149,7 +150,7 @@ void FunctionPool::run_on_idle(RunPtr run) {
   slot.execute(std::move(run));
 }
 
-void FunctionPool::refuse(RunPtr run, Refusal why) {
+void FunctionPool::refuse(const RunPtr& run, Refusal why) {
   const std::string name = "Function " + version_->config.name;
   if (why == Refusal::crashing && last_init_failure_) {
     return end_with_init_failure(context_, run, *last_init_failure_, Duration{0});
@@ -182,7 +183,7 @@ void FunctionPool::expire(const RunPtr& run) {
   if (last_error_) return end_with_error(run, *last_error_);
   const auto waited = std::chrono::duration<double>(context_.clock.mono() - run->arrived).count();
   end_with_error(run, throttled("No instance of function " + version_->config.name + " was free within " +
-                                    std::to_string(static_cast<int>(waited + 0.5)) + " s.",
+                                    std::to_string(std::lround(waited)) + " s.",
                                 std::chrono::seconds{1}));
 }
 

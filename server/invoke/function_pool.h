@@ -57,7 +57,7 @@ class FunctionPool final : public SlotOwner {
   void arm(std::optional<MonoTime> when);
   RunPtr take_first();
   void run_on_idle(RunPtr run);
-  void refuse(RunPtr run, Refusal why);
+  void refuse(const RunPtr& run, Refusal why);
   void expire(const RunPtr& run);
 
   void start_template();

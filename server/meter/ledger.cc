@@ -192,7 +192,7 @@ Status FileLedger::append(const UsageRecord& record) {
   const std::string line = record_line(record);
   const std::lock_guard lock(mutex_);
   SUNDOG_CHECK(rotate_if_due(record));
-  const auto written = write_all(file_->get(), line);
+  auto written = write_all(file_->get(), line);
   if (!written.ok()) {
     // A full disk may have taken a part of it: what follows must begin on a line of its own.
     if (::ftruncate(file_->get(), bytes_) != 0) file_.reset();
