@@ -1,5 +1,4 @@
-// Cgroups: the memory, cpu and pids limits of each instance, on cgroup v2 where it has the controllers, else on v1 with
-// a controller-less v2 beside it for cgroup.kill.
+// Cgroups: the memory, cpu and pids limits of each instance, on cgroup v2 where it has the controllers, else on v1.
 //
 // Ownership   one in the launcher, the only process that may write to the hierarchies.
 // Failure     errno, with what failed in `why`. Without any writable hierarchy available() is false and cells are
@@ -44,7 +43,7 @@ class Cgroups {
   // False while processes are still in it.
   bool try_remove(const std::string& cell);
 
-  enum Controller : unsigned { kMemory = 1, kCpu = 2, kPids = 4, kKill = 8 };
+  enum Controller : unsigned { kMemory = 1, kCpu = 2, kPids = 4, kKill = 8, kAccount = 16 };
 
  private:
   struct Hierarchy {

@@ -55,8 +55,12 @@ std::string doctor_report() {
   rows.push_back(row("cgroup memory, cpu, pids", limits,
                      cgroups.version() == 0 ? "none writable" : "version " + std::to_string(cgroups.version()),
                      "no memory, cpu and process limit for an instance as a whole"));
-  rows.push_back(row("cgroup.kill", cgroups.has(Cgroups::kKill), cgroups.has(Cgroups::kKill) ? "works" : "no cgroup v2",
-                     "an instance's processes are killed one after another"));
+  const bool atomic = cgroups.has(Cgroups::kKill), stopped = cgroups.has(Cgroups::kPids);
+  rows.push_back(row("ending a whole instance", atomic || stopped,
+                     atomic    ? "cgroup.kill"
+                     : stopped ? "pids.max and signals"
+                               : "neither cgroup.kill nor the pids controller",
+                     "a process that forks all the time can escape its end"));
   const bool filter = prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
   rows.push_back(row("seccomp", filter, filter ? "works" : "not in this kernel", "no instance can be started"));
   const auto landlock = syscall(444 /* landlock_create_ruleset */, nullptr, 0, 1U /* version */);
