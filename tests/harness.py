@@ -49,7 +49,8 @@ def server_command(data: Path, *options: str) -> list[str]:
             "--data-worker",
             str(BIN / "sundog-data"),
         ),
-        *("--runtime", str(BIN.parent / "python" / "sundog" / "runtime")),
+        *("--runtime", str(ROOT / "python" / "sundog" / "runtime")),
+        *("--native", str(BIN.parent / "python" / "sundog" / "runtime" / "_native.abi3.so")),
         *(
             "--python",
             f"{sys.version_info.major}.{sys.version_info.minor}={os.path.realpath(sys.executable)}",

@@ -66,6 +66,12 @@ std::string base64(std::string_view bytes) {
 Result<std::string> from_base64(std::string_view text) {
   if (text.size() % 4 != 0)
     return fail(Code::invalid_argument, "The base64 text has a length that is not a multiple of 4.");
+  // EVP_DecodeBlock forgives blanks and early padding; we do not.
+  constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const size_t end = text.find_last_not_of('=') + 1;
+  if (text.size() - end > 2 || text.substr(0, end).find_first_not_of(kAlphabet) != std::string_view::npos) {
+    return fail(Code::invalid_argument, "The base64 text has characters that are not base64.");
+  }
   std::string out(text.size() / 4 * 3, '\0');
   if (text.empty()) return out;
   const int length = EVP_DecodeBlock(raw(out), raw(text), static_cast<int>(text.size()));

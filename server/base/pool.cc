@@ -12,12 +12,17 @@ Pool::Pool(std::string name, Options options) : name_(std::move(name)), options_
 }
 
 Pool::~Pool() {
+  stop();
+}
+
+void Pool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
   for (auto& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 Status Pool::submit(std::function<void()> work) {

@@ -29,6 +29,9 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   Status submit(std::function<void()> work);
+  // Finishes what was queued and ends the threads; submit() then gives `unavailable`. For an orderly end, when what the
+  // work uses dies before the pool does. Any thread but the pool's own; again is harmless.
+  void stop();
 
  private:
   void run();
