@@ -1,3 +1,5 @@
+# pathlib would be one more import in every instance.
+# ruff: noqa: PTH
 """Errors of user code in Lambda's shapes."""
 
 from __future__ import annotations

@@ -72,7 +72,9 @@ def call(name: str, arguments: dict[str, Any] | None = None, fds: Sequence[int] 
         for fd in received:
             os.close(fd)
         error = answer.get("error") or {}
-        raise HostError(error.get("code", "internal"), error.get("message", "The host call failed."), error.get("hint", ""))
+        raise HostError(
+            error.get("code", "internal"), error.get("message", "The host call failed."), error.get("hint", "")
+        )
     return answer.get("result"), received
 
 

@@ -94,8 +94,11 @@ def _run(socket: int, number: int, header: bytes, raw: bytes, handler: Handler) 
         else:
             data = _to_bytes(answer, raw_handler)
     except AnswerFault as fault:
-        ok, data = False, wire.marshal(
-            {"errorMessage": str(fault), "errorType": fault.kind, "requestId": RequestIds.current, "stackTrace": []}
+        ok, data = (
+            False,
+            wire.marshal(
+                {"errorMessage": str(fault), "errorType": fault.kind, "requestId": RequestIds.current, "stackTrace": []}
+            ),
         )
     except Exception as error:
         ok, data = False, wire.marshal(handler_error(error, RequestIds.current))

@@ -1,3 +1,5 @@
+# pathlib would be one more import in every instance.
+# ruff: noqa: PTH
 """Imports the user's handler and tells whether what init left behind survives a fork."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# pathlib would be one more import in every instance.
+# ruff: noqa: PTH
 """A template: confines itself, imports the user's code, runs its init, parks, and forks instances on demand.
 
 Started by the launcher as `python -I -S -B -X utf8 template.py NATIVE` with the server's control socket on descriptor 3.
@@ -29,7 +31,7 @@ if __name__ == "__main__":
         import sundog.runtime
 
         sys.modules["sundog.runtime._native"] = extension
-        sundog.runtime._native = extension  # type: ignore[attr-defined]
+        sundog.runtime._native = extension
 
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     _install_package(sys.argv[1])
