@@ -1,5 +1,5 @@
 # pathlib would be one more import in every instance.
-# ruff: noqa: PTH100, PTH110, PTH115, PTH118, PTH120, PTH208
+# ruff: noqa: PTH110, PTH115, PTH208
 """What code in an instance might try. Each attempt returns what it got: true if it got through.
 
 An attempt that the seal stops raises OSError or returns a false value; seal_test.cc has, for each, the rule that stops

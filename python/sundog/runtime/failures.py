@@ -1,5 +1,5 @@
 # pathlib would be one more import in every instance.
-# ruff: noqa: PTH100, PTH110, PTH115, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH120
 """Errors of user code in Lambda's shapes."""
 
 from __future__ import annotations

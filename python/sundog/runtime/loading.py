@@ -1,5 +1,5 @@
 # pathlib would be one more import in every instance.
-# ruff: noqa: PTH100, PTH110, PTH115, PTH118, PTH120, PTH208
+# ruff: noqa: PTH115, PTH208
 """Imports the user's handler and tells whether what init left behind survives a fork."""
 
 from __future__ import annotations

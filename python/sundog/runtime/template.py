@@ -1,5 +1,5 @@
 # pathlib would be one more import in every instance.
-# ruff: noqa: PTH100, PTH110, PTH115, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH120
 """A template: confines itself, imports the user's code, runs its init, parks, and forks instances on demand.
 
 Started by the launcher as `python -I -S -B -X utf8 template.py NATIVE` with the server's control socket on descriptor 3.
