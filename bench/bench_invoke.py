@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from harness import Server, eventually  # noqa: E402
+from harness import Server, eventually
 
 WARM_CALLS = 2000
 STARTS = 40
@@ -50,9 +48,7 @@ def row(name: str, taken: list[float]) -> str:
 def main() -> None:
     """Prints one table."""
     with tempfile.TemporaryDirectory() as scratch:
-        server = Server(
-            Path(scratch) / "data", "--idle-instance", "0", "--idle-template", "600"
-        ).start()
+        server = Server(Path(scratch) / "data", "--idle-instance", "0", "--idle-template", "600").start()
         client = server.boto3()
         role = "arn:aws:iam::000000000000:role/any"
         for name, memory in (("cold", 256), ("warm", 256)):
@@ -65,15 +61,11 @@ def main() -> None:
                 Timeout=10,
                 Code={"ZipFile": package()},
             )
-            client.get_waiter("function_active_v2").wait(
-                FunctionName=name, WaiterConfig={"Delay": 1}
-            )
+            client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
         with server.http() as http:
 
             def invoke() -> None:
-                answer = http.post(
-                    "/2015-03-31/functions/cold/invocations", content=b'{"n": 1}'
-                )
+                answer = http.post("/2015-03-31/functions/cold/invocations", content=b'{"n": 1}')
                 assert answer.status_code == 200, answer.text
 
             def none_left() -> bool:
@@ -88,9 +80,10 @@ def main() -> None:
         server.stop()
         server = Server(Path(scratch) / "data").start()
         with server.http() as http:
-            invoke_warm = lambda: http.post(
-                "/2015-03-31/functions/warm/invocations", content=b'{"n": 1}'
-            )  # noqa: E731
+
+            def invoke_warm():
+                return http.post("/2015-03-31/functions/warm/invocations", content=b'{"n": 1}')
+
             invoke_warm()
             warm = milliseconds(invoke_warm, WARM_CALLS)
         server.stop()

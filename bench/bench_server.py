@@ -13,7 +13,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from harness import Server, server_command  # noqa: E402
+from harness import Server, server_command
 
 STARTS = 5
 IDLE_SECONDS = 20
@@ -61,9 +61,7 @@ def main() -> None:
         after = sum(sum(p.cpu_times()[:2]) for p in processes)
         resident = {p.name(): p.memory_info().rss / 2**20 for p in processes}
         server.stop()
-    print(
-        f"ready after                 {statistics.median(ready) * 1000:8.0f} ms (median of {STARTS})"
-    )
+    print(f"ready after                 {statistics.median(ready) * 1000:8.0f} ms (median of {STARTS})")
     for name, megabytes in resident.items():
         print(f"resident, {name:17} {megabytes:8.1f} MB")
     print(f"idle CPU, whole tree        {(after - before) / IDLE_SECONDS * 100:8.2f} %")

@@ -31,9 +31,7 @@ def fresh_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Makes servers for one test: fresh_server(*options, env={…}); whatever still runs is killed after it."""
     made: list[Server] = []
 
-    def make(
-        *options: str, env: dict[str, str] | None = None, data: Path | None = None
-    ) -> Server:
+    def make(*options: str, env: dict[str, str] | None = None, data: Path | None = None) -> Server:
         made.append(Server(data or tmp_path / f"data{len(made)}", *options, env=env))
         return made[-1]
 

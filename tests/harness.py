@@ -19,17 +19,13 @@ BIN = Path(os.environ.get("SUNDOG_BIN_DIR", ROOT / "build" / "release" / "bin"))
 T = TypeVar("T")
 
 
-def eventually(
-    ask: Callable[[], T], *, within: float = 30.0, what: str = "the condition"
-) -> T:
+def eventually(ask: Callable[[], T], *, within: float = 30.0, what: str = "the condition") -> T:
     """Asks until the answer is true and returns it; fails after `within` seconds, naming `what` and the last answer."""
     deadline = time.monotonic() + within
     answer = ask()
     while not answer:
         if time.monotonic() > deadline:
-            raise AssertionError(
-                f"{what} did not come true within {within} s; the last answer was {answer!r}"
-            )
+            raise AssertionError(f"{what} did not come true within {within} s; the last answer was {answer!r}")
         time.sleep(0.02)
         answer = ask()
     return answer
@@ -63,9 +59,7 @@ def server_command(data: Path, *options: str) -> list[str]:
 class Server:
     """One running sundog-server and what a client needs to reach it."""
 
-    def __init__(
-        self, data: Path, *options: str, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, data: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.data = data
         self.options: Sequence[str] = options
         self.env = dict(env or {})
@@ -81,17 +75,13 @@ class Server:
         with self.log.open("ab") as log:
             environment = {**os.environ, **self.env}
             command = server_command(self.data, *self.options)
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self.boots += 1
 
         def ready() -> bool:
             assert self.process is not None
             if self.process.poll() is not None:
-                raise AssertionError(
-                    f"the server ended with {self.process.returncode}:\n{self.tail()}"
-                )
+                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.tail()}")
             if not client.exists() or client.stat().st_mtime_ns == before:
                 return False
             known = json.loads(client.read_text())
@@ -107,11 +97,7 @@ class Server:
 
     def tail(self, lines: int = 60) -> str:
         """The last lines of its log."""
-        return (
-            "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-            if self.log.exists()
-            else ""
-        )
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     @property
     def pid(self) -> int:
@@ -142,7 +128,7 @@ class Server:
         headers = {"Authorization": f"Bearer {self.token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, **options)  # type: ignore[arg-type]
 
-    def boto3(self):  # noqa: ANN201
+    def boto3(self):
         """boto3's Lambda client, as a stranger would make it."""
         import boto3
         from botocore.config import Config
@@ -156,7 +142,7 @@ class Server:
             config=Config(retries={"max_attempts": 0}, read_timeout=120),
         )
 
-    def cloud(self):  # noqa: ANN201
+    def cloud(self):
         """The SDK's connection."""
         import sundog
 

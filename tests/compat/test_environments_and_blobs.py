@@ -8,6 +8,7 @@ import uuid
 
 import httpx
 import pytest
+
 from harness import Server
 
 

@@ -18,6 +18,7 @@ import httpx
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
 from harness import Server
 
 ROLE = "arn:aws:iam::000000000000:role/any"

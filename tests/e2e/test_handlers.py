@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from botocore.exceptions import ClientError
+
 from harness import Server, eventually
 
 Make = Callable[..., str]
@@ -37,29 +38,21 @@ def deploy(server: Server, package: Callable[..., bytes]) -> Make:
             Timeout=timeout,
             **more,
         )
-        client.get_waiter("function_active_v2").wait(
-            FunctionName=name, WaiterConfig={"Delay": 1}
-        )
+        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
         return name
 
     return make
 
 
-def call(
-    server: Server, name: str, event: object = None, **more: object
-) -> tuple[dict, object]:
+def call(server: Server, name: str, event: object = None, **more: object) -> tuple[dict, object]:
     """Invokes and gives the response and its decoded payload."""
-    response = server.boto3().invoke(
-        FunctionName=name, Payload=json.dumps(event).encode(), **more
-    )
+    response = server.boto3().invoke(FunctionName=name, Payload=json.dumps(event).encode(), **more)
     payload = response["Payload"].read()
     return response, json.loads(payload) if payload else None
 
 
 def test_answers_an_event(server: Server, deploy: Make) -> None:
-    name = deploy(
-        "def handler(event, context):\n    return {'twice': event['n'] * 2, 'name': context.function_name}"
-    )
+    name = deploy("def handler(event, context):\n    return {'twice': event['n'] * 2, 'name': context.function_name}")
     response, answer = call(server, name, {"n": 21})
     assert answer == {"twice": 42, "name": name}
     assert response["StatusCode"] == 200
@@ -68,9 +61,7 @@ def test_answers_an_event(server: Server, deploy: Make) -> None:
 
 
 def test_exception_comes_back_with_its_trace(server: Server, deploy: Make) -> None:
-    name = deploy(
-        "def handler(event, context):\n    raise ValueError('the till is empty')"
-    )
+    name = deploy("def handler(event, context):\n    raise ValueError('the till is empty')")
     response, answer = call(server, name)
     assert response["FunctionError"] == "Unhandled"
     assert answer["errorType"] == "ValueError"
@@ -103,9 +94,7 @@ def test_exception_comes_back_with_its_trace(server: Server, deploy: Make) -> No
         ),
     ],
 )
-def test_init_that_fails(
-    server: Server, deploy: Make, source: str, handler: str, kind: str, words: str
-) -> None:
+def test_init_that_fails(server: Server, deploy: Make, source: str, handler: str, kind: str, words: str) -> None:
     name = deploy(source, handler=handler)
     response, answer = call(server, name)
     assert response["FunctionError"] == "Unhandled"
@@ -114,9 +103,7 @@ def test_init_that_fails(
 
 
 def test_exit_is_reported_and_the_next_call_works(server: Server, deploy: Make) -> None:
-    name = deploy(
-        "import os\ndef handler(event, context):\n    if event == 'exit': os._exit(3)\n    return 'here'"
-    )
+    name = deploy("import os\ndef handler(event, context):\n    if event == 'exit': os._exit(3)\n    return 'here'")
     response, answer = call(server, name, "exit")
     assert response["FunctionError"] == "Unhandled"
     assert answer["errorType"] == "Runtime.ExitError"
@@ -187,9 +174,7 @@ def test_not_serialisable(server: Server, deploy: Make) -> None:
 
 
 def test_payload_limits(server: Server, deploy: Make) -> None:
-    name = deploy(
-        "def handler(event, context):\n    return len(event)", timeout=30, memory=512
-    )
+    name = deploy("def handler(event, context):\n    return len(event)", timeout=30, memory=512)
     limit = 6 * 1024 * 1024
     client = server.boto3()
     answer = client.invoke(FunctionName=name, Payload=b'"' + b"x" * (limit - 2) + b'"')
@@ -201,9 +186,7 @@ def test_payload_limits(server: Server, deploy: Make) -> None:
 
 
 def test_answer_over_the_limit(server: Server, deploy: Make) -> None:
-    name = deploy(
-        "def handler(event, context):\n    return 'x' * event", timeout=30, memory=512
-    )
+    name = deploy("def handler(event, context):\n    return 'x' * event", timeout=30, memory=512)
     response, answer = call(server, name, 7 * 1024 * 1024)
     assert response["FunctionError"] == "Unhandled"
     assert answer["errorType"] == "Function.ResponseSizeTooLarge"
@@ -226,9 +209,7 @@ def test_unknown_function(server: Server) -> None:
 def test_log_tail_and_report(server: Server, deploy: Make) -> None:
     import base64
 
-    name = deploy(
-        "def handler(event, context):\n    print('a line of mine')\n    return 1"
-    )
+    name = deploy("def handler(event, context):\n    print('a line of mine')\n    return 1")
     response, _ = call(server, name, LogType="Tail")
     tail = base64.b64decode(response["LogResult"]).decode()
     assert "START RequestId:" in tail
@@ -236,13 +217,9 @@ def test_log_tail_and_report(server: Server, deploy: Make) -> None:
     assert "Billed Duration:" in tail
 
 
-def test_event_reaches_the_dead_letters_and_can_be_redriven(
-    server: Server, deploy: Make
-) -> None:
+def test_event_reaches_the_dead_letters_and_can_be_redriven(server: Server, deploy: Make) -> None:
     name = deploy("def handler(event, context):\n    raise ValueError('never')")
-    response = server.boto3().invoke(
-        FunctionName=name, InvocationType="Event", Payload=b'{"n": 1}'
-    )
+    response = server.boto3().invoke(FunctionName=name, InvocationType="Event", Payload=b'{"n": 1}')
     assert response["StatusCode"] == 202
     with server.http() as http:
 
@@ -252,10 +229,5 @@ def test_event_reaches_the_dead_letters_and_can_be_redriven(
         (letter,) = eventually(dead, within=60, what="the dead letter")
         assert letter["attempts"] == 3
         assert "never" in letter["reason"]
-        assert (
-            http.post(
-                f"/v1/functions/{name}/dead-letters/{letter['id']}/redrive"
-            ).status_code
-            == 200
-        )
+        assert http.post(f"/v1/functions/{name}/dead-letters/{letter['id']}/redrive").status_code == 200
         eventually(dead, within=60, what="the dead letter again")

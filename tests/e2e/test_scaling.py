@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import ClientError
+
 from harness import Server, eventually
 
 
@@ -26,39 +27,27 @@ def create(server: Server, zipped: bytes, **more: object) -> str:
         Code={"ZipFile": zipped},
         **settings,
     )
-    client.get_waiter("function_active_v2").wait(
-        FunctionName=name, WaiterConfig={"Delay": 1}
-    )
+    client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     return name
 
 
 def instances(server: Server, name: str) -> list[dict]:
     """The fleet's instances of one function."""
     with server.http() as http:
-        return [
-            i
-            for i in http.get("/v1/fleet").json()["instances"]
-            if i["function"] == name
-        ]
+        return [i for i in http.get("/v1/fleet").json()["instances"] if i["function"] == name]
 
 
-def test_zero_to_many_to_zero(
-    fresh_server: Callable[..., Server], package: Callable[..., bytes]
-) -> None:
+def test_zero_to_many_to_zero(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
     server = fresh_server("--idle-instance", "1", "--idle-template", "2").start()
     name = create(
         server,
-        package(
-            app="import time\ndef handler(event, context):\n    time.sleep(1)\n    return 1"
-        ),
+        package(app="import time\ndef handler(event, context):\n    time.sleep(1)\n    return 1"),
     )
     client = server.boto3()
     with ThreadPoolExecutor(6) as pool:
         answers = list(
             pool.map(
-                lambda _: client.invoke(FunctionName=name, Payload=b"1")[
-                    "Payload"
-                ].read(),
+                lambda _: client.invoke(FunctionName=name, Payload=b"1")["Payload"].read(),
                 range(6),
             )
         )
@@ -80,15 +69,11 @@ def test_reserved_concurrency_refuses_with_429(
     server = fresh_server("--queue-limit", "1").start()
     name = create(
         server,
-        package(
-            app="import time\ndef handler(event, context):\n    time.sleep(event)\n    return 1"
-        ),
+        package(app="import time\ndef handler(event, context):\n    time.sleep(event)\n    return 1"),
     )
     client = server.boto3()
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
-    busy = threading.Thread(
-        target=lambda: server.boto3().invoke(FunctionName=name, Payload=b"6")
-    )
+    busy = threading.Thread(target=lambda: server.boto3().invoke(FunctionName=name, Payload=b"6"))
     busy.start()
     eventually(
         lambda: [i for i in instances(server, name) if i["state"] == "busy"],
@@ -105,12 +90,8 @@ def test_reserved_concurrency_refuses_with_429(
     busy.join()
 
 
-def test_crashes_of_one_leave_the_other_untouched(
-    server: Server, package: Callable[..., bytes]
-) -> None:
-    steady = create(
-        server, package(app="def handler(event, context):\n    return event")
-    )
+def test_crashes_of_one_leave_the_other_untouched(server: Server, package: Callable[..., bytes]) -> None:
+    steady = create(server, package(app="def handler(event, context):\n    return event"))
     crash = create(
         server,
         package(
@@ -129,13 +110,8 @@ def test_crashes_of_one_leave_the_other_untouched(
         count = 0
         while not over.is_set():
             count += 1
-            answer = client.invoke(
-                FunctionName=steady, Payload=json.dumps(count).encode()
-            )
-            if (
-                "FunctionError" in answer
-                or json.loads(answer["Payload"].read()) != count
-            ):
+            answer = client.invoke(FunctionName=steady, Payload=json.dumps(count).encode())
+            if "FunctionError" in answer or json.loads(answer["Payload"].read()) != count:
                 wrong.append(answer)
 
     threads = [threading.Thread(target=hammer) for _ in range(3)]
@@ -143,24 +119,17 @@ def test_crashes_of_one_leave_the_other_untouched(
         thread.start()
     client = server.boto3()
     for n in range(24):
-        assert (
-            client.invoke(FunctionName=crash, Payload=str(n).encode())["FunctionError"]
-            == "Unhandled"
-        )
+        assert client.invoke(FunctionName=crash, Payload=str(n).encode())["FunctionError"] == "Unhandled"
     over.set()
     for thread in threads:
         thread.join()
     assert wrong == []
 
 
-def test_weighted_alias_moves_traffic(
-    server: Server, package: Callable[..., bytes]
-) -> None:
+def test_weighted_alias_moves_traffic(server: Server, package: Callable[..., bytes]) -> None:
     name = create(
         server,
-        package(
-            app="def handler(event, context):\n    return context.function_version"
-        ),
+        package(app="def handler(event, context):\n    return context.function_version"),
     )
     client = server.boto3()
     client.publish_version(FunctionName=name)
@@ -168,9 +137,7 @@ def test_weighted_alias_moves_traffic(
         FunctionName=name,
         ZipFile=package(app="def handler(e, c):\n    return c.function_version"),
     )
-    client.get_waiter("function_updated_v2").wait(
-        FunctionName=name, WaiterConfig={"Delay": 1}
-    )
+    client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     client.publish_version(FunctionName=name)
     client.create_alias(
         FunctionName=name,
@@ -178,10 +145,5 @@ def test_weighted_alias_moves_traffic(
         FunctionVersion="1",
         RoutingConfig={"AdditionalVersionWeights": {"2": 0.5}},
     )
-    seen = {
-        client.invoke(FunctionName=name, Qualifier="live", Payload=b"1")[
-            "Payload"
-        ].read()
-        for _ in range(60)
-    }
+    seen = {client.invoke(FunctionName=name, Qualifier="live", Payload=b"1")["Payload"].read() for _ in range(60)}
     assert seen == {b'"1"', b'"2"'}

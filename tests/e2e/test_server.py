@@ -10,17 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 from botocore.exceptions import ClientError
+
 from harness import Server, eventually, server_command
 
 
 def test_idle_server_is_small(fresh_server: Callable[..., Server]) -> None:
     server = fresh_server().start()
     status = Path(f"/proc/{server.pid}/status").read_text()
-    resident_kb = int(
-        next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[
-            1
-        ]
-    )
+    resident_kb = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
     assert resident_kb < 60 * 1024
 
 
@@ -52,16 +49,8 @@ def test_roles_and_revocation(server: Server) -> None:
         assert made["id"] in [key["id"] for key in listed]
         assert all("token" not in key and "secret" not in key for key in listed)
         headers = {"Authorization": f"Bearer {made['token']}"}
-        assert (
-            httpx.get(f"{server.url}/v1/status", headers=headers).json()["role"]
-            == "viewer"
-        )
-        assert (
-            httpx.post(
-                f"{server.url}/v1/keys", json={"role": "admin"}, headers=headers
-            ).status_code
-            == 403
-        )
+        assert httpx.get(f"{server.url}/v1/status", headers=headers).json()["role"] == "viewer"
+        assert httpx.post(f"{server.url}/v1/keys", json={"role": "admin"}, headers=headers).status_code == 403
         assert http.delete(f"/v1/keys/{made['id']}").status_code in (200, 204)
         assert httpx.get(f"{server.url}/v1/status", headers=headers).status_code == 401
 
@@ -111,9 +100,7 @@ def test_newer_folder_is_refused(fresh_server: Callable[..., Server]) -> None:
     assert "layout 999" in second.stderr
 
 
-def test_stop_lets_invocations_finish(
-    fresh_server: Callable[..., Server], package: Callable[..., bytes]
-) -> None:
+def test_stop_lets_invocations_finish(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
     server = fresh_server().start()
     client = server.boto3()
     client.create_function(
@@ -123,26 +110,16 @@ def test_stop_lets_invocations_finish(
         Handler="app.handler",
         Timeout=30,
         Code={
-            "ZipFile": package(
-                app="import time\ndef handler(event, context):\n    time.sleep(3)\n    return 'whole'"
-            )
+            "ZipFile": package(app="import time\ndef handler(event, context):\n    time.sleep(3)\n    return 'whole'")
         },
     )
-    client.get_waiter("function_active_v2").wait(
-        FunctionName="slow", WaiterConfig={"Delay": 1}
-    )
+    client.get_waiter("function_active_v2").wait(FunctionName="slow", WaiterConfig={"Delay": 1})
     answers: list[bytes] = []
-    caller = threading.Thread(
-        target=lambda: answers.append(
-            client.invoke(FunctionName="slow")["Payload"].read()
-        )
-    )
+    caller = threading.Thread(target=lambda: answers.append(client.invoke(FunctionName="slow")["Payload"].read()))
     caller.start()
     with server.http() as http:
         eventually(
-            lambda: any(
-                i["state"] == "busy" for i in http.get("/v1/fleet").json()["instances"]
-            ),
+            lambda: any(i["state"] == "busy" for i in http.get("/v1/fleet").json()["instances"]),
             what="a busy instance",
         )
     assert server.stop() == 0
@@ -150,9 +127,7 @@ def test_stop_lets_invocations_finish(
     assert answers == [b'"whole"']
 
 
-def test_data_survives_a_restart(
-    fresh_server: Callable[..., Server], package: Callable[..., bytes]
-) -> None:
+def test_data_survives_a_restart(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
     server = fresh_server().start()
     client = server.boto3()
     role = "arn:aws:iam::000000000000:role/any"
@@ -164,19 +139,11 @@ def test_data_survives_a_restart(
         Handler="app.handler",
         Code=code,
     )
-    client.get_waiter("function_active_v2").wait(
-        FunctionName="kept", WaiterConfig={"Delay": 1}
-    )
+    client.get_waiter("function_active_v2").wait(FunctionName="kept", WaiterConfig={"Delay": 1})
     assert client.invoke(FunctionName="kept")["Payload"].read() == b"7"
     server.kill()
     server.start()
     client = server.boto3()
     assert client.invoke(FunctionName="kept")["Payload"].read() == b"7"
     with server.http() as http:
-        assert (
-            sum(
-                line["invocations"]
-                for line in http.get("/v1/bill?by=function").json()["lines"]
-            )
-            == 2
-        )
+        assert sum(line["invocations"] for line in http.get("/v1/bill?by=function").json()["lines"]) == 2

@@ -9,6 +9,7 @@ import httpx
 import numpy
 import pandas
 import pytest
+
 import sundog
 from harness import Server
 
@@ -17,7 +18,7 @@ ENVIRONMENT = sundog.Environment("scikit-learn==1.9.1", "pandas==3.1.1", "numpy=
 
 
 @app.training(environment=ENVIRONMENT, memory=512, timeout=120)
-def fit(run, data, *, regularisation: float = 1.0):  # noqa: ANN001, ANN201
+def fit(run, data, *, regularisation: float = 1.0):
     """A logistic regression."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -39,9 +40,7 @@ def table(rows: int = 4000) -> pandas.DataFrame:
             "noise": random.normal(size=rows),
         }
     )
-    frame["label"] = (
-        frame.a + 0.5 * frame.b + random.normal(scale=0.7, size=rows) > 0.8
-    ).astype("int64")
+    frame["label"] = (frame.a + 0.5 * frame.b + random.normal(scale=0.7, size=rows) > 0.8).astype("int64")
     return frame
 
 
@@ -63,9 +62,7 @@ def data(cloud: sundog.Cloud) -> sundog.DatasetVersion:
 def study(cloud: sundog.Cloud, data: sundog.DatasetVersion) -> sundog.Study:
     """Four trials, two at a time."""
     space = {"regularisation": sundog.loguniform(0.01, 10.0)}
-    return cloud.tune(
-        fit, data, space=space, trials=4, parallel=2, maximise="auc", name="way-study"
-    )
+    return cloud.tune(fit, data, space=space, trials=4, parallel=2, maximise="auc", name="way-study")
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +71,7 @@ def endpoint(cloud: sundog.Cloud, study: sundog.Study) -> sundog.Endpoint:
     return cloud.models.register("way", study.best).deploy(alias="live")
 
 
-def test_profile_sees_the_classes(
-    cloud: sundog.Cloud, data: sundog.DatasetVersion
-) -> None:
+def test_profile_sees_the_classes(cloud: sundog.Cloud, data: sundog.DatasetVersion) -> None:
     profile = cloud.datasets.get("way@1").profile()
     assert profile.rows == 4000
     assert {str(c["value"]) for c in profile.classes} == {"0", "1"}
@@ -98,19 +93,13 @@ def test_study_finds_a_model(study: sundog.Study) -> None:
     assert study.best.value > 0.85
 
 
-def test_study_resumes_by_name(
-    cloud: sundog.Cloud, data: sundog.DatasetVersion, study: sundog.Study
-) -> None:
+def test_study_resumes_by_name(cloud: sundog.Cloud, data: sundog.DatasetVersion, study: sundog.Study) -> None:
     space = {"regularisation": sundog.loguniform(0.01, 10.0)}
-    again = cloud.tune(
-        fit, data, space=space, trials=4, parallel=2, maximise="auc", name="way-study"
-    )
+    again = cloud.tune(fit, data, space=space, trials=4, parallel=2, maximise="auc", name="way-study")
     assert [t.run for t in again.trials] == [t.run for t in study.trials]
 
 
-def test_online_offline_and_local_are_bit_identical(
-    cloud: sundog.Cloud, endpoint: sundog.Endpoint
-) -> None:
+def test_online_offline_and_local_are_bit_identical(cloud: sundog.Cloud, endpoint: sundog.Endpoint) -> None:
     rows = table(300).drop(columns="label")
     online = endpoint.predict(rows).to_pandas()
     local = endpoint.predict_local(rows).to_pandas()
@@ -132,30 +121,18 @@ def test_inference_protocol_v2(server: Server, endpoint: sundog.Endpoint) -> Non
     with server.http() as http:
         assert http.get("/v2/health/ready").status_code == 200
         assert http.get("/v2/models/way/ready").status_code == 200
-        names = [
-            column["name"] for column in http.get("/v2/models/way").json()["inputs"]
-        ]
+        names = [column["name"] for column in http.get("/v2/models/way").json()["inputs"]]
         assert names == ["a", "b", "noise"]
-        tensors = [
-            {"name": n, "shape": [2, 1], "datatype": "FP64", "data": [0.5, -0.5]}
-            for n in names
-        ]
-        answer = http.post(
-            "/v2/models/way/infer", json={"id": "42", "inputs": tensors}
-        ).json()
+        tensors = [{"name": n, "shape": [2, 1], "datatype": "FP64", "data": [0.5, -0.5]} for n in names]
+        answer = http.post("/v2/models/way/infer", json={"id": "42", "inputs": tensors}).json()
         assert answer["id"] == "42"
         outputs = {output["name"]: output["data"] for output in answer["outputs"]}
-        local = endpoint.predict_local(
-            [{n: v for n in names} for v in (0.5, -0.5)]
-        ).to_pandas()
+        local = endpoint.predict_local([dict.fromkeys(names, v) for v in (0.5, -0.5)]).to_pandas()
         assert outputs["probability"] == local.probability.tolist()
         wrong = http.post("/v2/models/way/infer", json={"inputs": tensors[:1]})
         assert wrong.status_code == 400
         assert "b" in wrong.json()["error"]
-        assert (
-            http.post("/v2/models/nothing/infer", json={"inputs": tensors}).status_code
-            == 404
-        )
+        assert http.post("/v2/models/nothing/infer", json={"inputs": tensors}).status_code == 404
 
 
 def test_roll_out_without_a_failed_request(
@@ -164,9 +141,7 @@ def test_roll_out_without_a_failed_request(
     data: sundog.DatasetVersion,
     endpoint: sundog.Endpoint,
 ) -> None:
-    second = cloud.models.register(
-        "way", cloud.train(fit, data, {"regularisation": 0.05})
-    )
+    second = cloud.models.register("way", cloud.train(fit, data, {"regularisation": 0.05}))
     failed: list[httpx.Response] = []
     versions: list[int] = []
     over = threading.Event()

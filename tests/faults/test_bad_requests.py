@@ -6,15 +6,14 @@ import socket
 from urllib.parse import urlsplit
 
 import pytest
+
 from harness import Server, eventually
 
 
 def raw(server: Server, data: bytes, *, limit: float = 20) -> bytes:
     """Sends bytes as they are and gives what came back until the server closed or a whole head arrived."""
     address = urlsplit(server.url)
-    with socket.create_connection(
-        (address.hostname, address.port), timeout=limit
-    ) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=limit) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         answer = b""

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from harness import Server
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="mounting a small tmpfs needs root"
-)
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 MEGABYTE = 1 << 20
 
 
@@ -23,9 +22,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 24 MB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], check=True
-    )
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], check=True)
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
@@ -35,9 +32,7 @@ def fill(folder: Path, leave: int) -> Path:
     ballast = folder / "ballast"
     free = os.statvfs(folder)
     with ballast.open("wb") as file:
-        os.posix_fallocate(
-            file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - leave)
-        )
+        os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - leave))
     return ballast
 
 
@@ -55,9 +50,7 @@ def test_every_store_says_so_and_goes_on(
         Handler="app.handler",
         Code={"ZipFile": code},
     )
-    client.get_waiter("function_active_v2").wait(
-        FunctionName="kept", WaiterConfig={"Delay": 1}
-    )
+    client.get_waiter("function_active_v2").wait(FunctionName="kept", WaiterConfig={"Delay": 1})
     with server.http() as http:
         whole = os.urandom(MEGABYTE)
         kept = http.put("/v1/blobs", content=whole).json()["id"]
@@ -68,19 +61,13 @@ def test_every_store_says_so_and_goes_on(
         assert "space" in json.dumps(blob.json()).lower()
 
         refused = 0
-        for n in range(
-            40
-        ):  # the catalog and the queue have some pages to reuse: go on until they have none
+        for n in range(40):  # the catalog and the queue have some pages to reuse: go on until they have none
             body = {
                 "FunctionName": f"f{n}",
                 "Runtime": "python3.11",
                 "Role": role,
                 "Handler": "app.handler",
-                "Code": {
-                    "ZipFile": base64.b64encode(
-                        package(app=f"# {os.urandom(20000).hex()}")
-                    ).decode()
-                },
+                "Code": {"ZipFile": base64.b64encode(package(app=f"# {os.urandom(20000).hex()}")).decode()},
             }
             refused += http.post("/2015-03-31/functions", json=body).status_code == 503
         assert refused
@@ -94,12 +81,8 @@ def test_every_store_says_so_and_goes_on(
         assert http.get(f"/v1/blobs/{kept}").content == whole
 
         ballast.unlink()
-        assert (
-            http.put("/v1/blobs", content=os.urandom(2 * MEGABYTE)).status_code == 200
-        )
-        assert (
-            client.invoke(FunctionName="kept", Payload=b"5")["Payload"].read() == b"5"
-        )
+        assert http.put("/v1/blobs", content=os.urandom(2 * MEGABYTE)).status_code == 200
+        assert client.invoke(FunctionName="kept", Payload=b"5")["Payload"].read() == b"5"
     assert server.stop() == 0
     server.start()
     with server.http() as http:

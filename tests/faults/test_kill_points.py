@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from harness import Server, eventually
 from leftovers import Leftovers
+
+from harness import Server, eventually
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 SOURCE = """
@@ -55,9 +56,7 @@ class Died(Exception):
     """The server went away while it was asked something."""
 
 
-def ask(
-    http: httpx.Client, method: str, path: str, **options: object
-) -> httpx.Response:
+def ask(http: httpx.Client, method: str, path: str, **options: object) -> httpx.Response:
     """One request; Died when the server goes away in the middle."""
     try:
         response = http.request(method, path, **options)  # type: ignore[arg-type]
@@ -83,9 +82,7 @@ def deploy_body(name: str, zipped: bytes) -> dict:
 
 def drive_invocations(http: httpx.Client, kept: dict, zipped: bytes) -> None:
     """Creates a function, calls it, sends it events; `kept` holds what was acknowledged."""
-    created = ask(
-        http, "POST", "/2015-03-31/functions", json=deploy_body("kept", zipped)
-    )
+    created = ask(http, "POST", "/2015-03-31/functions", json=deploy_body("kept", zipped))
     if created.status_code != 201:
         assert created.status_code == 409, created.text
     kept["function"] = True
@@ -117,10 +114,7 @@ def check_invocations(server: Server, http: httpx.Client, kept: dict) -> None:
         assert http.get("/2015-03-31/functions/kept").status_code == 200
 
     def ran() -> bool:
-        lines = [
-            json.loads(line)
-            for line in http.get("/v1/functions/kept/logs?limit=1000").text.splitlines()
-        ]
+        lines = [json.loads(line) for line in http.get("/v1/functions/kept/logs?limit=1000").text.splitlines()]
         text = "\n".join(line["text"] for line in lines)
         return all(f"did {{'event': {n}}}" in text for n in kept.get("events", []))
 
@@ -189,17 +183,10 @@ handler.__sundog_raw__ = True
 def drive_training(http: httpx.Client, kept: dict, zipped: bytes) -> None:
     """Makes a dataset, a training function and a run of it."""
     drive_upload(http, kept, zipped)
-    created = ask(
-        http, "POST", "/2015-03-31/functions", json=deploy_body("trainer", zipped)
-    )
+    created = ask(http, "POST", "/2015-03-31/functions", json=deploy_body("trainer", zipped))
     assert created.status_code in (201, 409), created.text
     eventually(
-        lambda: (
-            ask(http, "GET", "/2015-03-31/functions/trainer").json()["Configuration"][
-                "State"
-            ]
-            == "Active"
-        ),
+        lambda: ask(http, "GET", "/2015-03-31/functions/trainer").json()["Configuration"]["State"] == "Active",
         what="an active trainer",
     )
     run = ask(
@@ -239,9 +226,7 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize(
-    ("point", "drive", "check", "source"), CASES, ids=[case[0] for case in CASES]
-)
+@pytest.mark.parametrize(("point", "drive", "check", "source"), CASES, ids=[case[0] for case in CASES])
 def test_kill_at(
     point: str,
     drive: Callable,

@@ -13,9 +13,7 @@ from pathlib import Path
 from .build import build
 from .steps import BUILD, PYTHON, ROOT, StepFailed, environment, say
 
-LAYERS = (
-    "base net store sandbox functions meter invoke data learn models api app".split()
-)
+LAYERS = ["base", "net", "store", "sandbox", "functions", "meter", "invoke", "data", "learn", "models", "api", "app"]
 FILE_LIMIT = 800
 FUNCTION_LIMIT = 80
 TIDY_STAMPS = BUILD / "tidy"
@@ -31,22 +29,14 @@ def tracked(*patterns: str) -> list[Path]:
         "--exclude-standard",
         *patterns,
     ]
-    listed = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return sorted(
-        path
-        for path in {ROOT / line for line in listed.stdout.splitlines()}
-        if path.is_file()
-    )
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return sorted(path for path in {ROOT / line for line in listed.stdout.splitlines()} if path.is_file())
 
 
 def output_of(command: list[str | Path]) -> tuple[int, str]:
     """Runs a checker and gives its status and what it said."""
     words = [str(word) for word in command]
-    done = subprocess.run(
-        words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -56,11 +46,7 @@ def upward_includes() -> Iterator[str]:
         module = path.relative_to(ROOT / "server").parts[0]
         for number, line in enumerate(path.read_text().splitlines(), 1):
             found = re.match(r'#include "([a-z]+)/', line)
-            if (
-                found
-                and found[1] in LAYERS
-                and LAYERS.index(found[1]) > LAYERS.index(module)
-            ):
+            if found and found[1] in LAYERS and LAYERS.index(found[1]) > LAYERS.index(module):
                 yield f"{path.relative_to(ROOT)}:{number}: {module} includes {found[1]}, which stands above it"
     for path in tracked("python/sundog/runtime/*.py"):
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -86,9 +72,7 @@ def long_functions() -> Iterator[str]:
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > FUNCTION_LIMIT:
                     yield f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {length} lines"
-    opening = re.compile(
-        r"^(?: {2})?[\w~:<&*\[\]].*[)>\w] (?:const |override |noexcept |final )*\{$|^[\w~].*\) \{$"
-    )
+    opening = re.compile(r"^(?: {2})?[\w~:<&*\[\]].*[)>\w] (?:const |override |noexcept |final )*\{$|^[\w~].*\) \{$")
     for path in tracked("server/**/*.cc", "python/native/*.cc", "server/**/*.h"):
         begun: tuple[int, str] | None = None
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -131,9 +115,7 @@ def broken_links() -> Iterator[str]:
 
 def foreign_words() -> Iterator[str]:
     """Machine paths and product names that have no place in the project."""
-    for path in tracked(
-        "*.md", "*.cc", "*.h", "*.py", "*.toml", "*.txt", "*.cmake", "*.json"
-    ):
+    for path in tracked("*.md", "*.cc", "*.h", "*.py", "*.toml", "*.txt", "*.cmake", "*.json"):
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             if re.search(r"/work/(main|shared)|/tmp/bash_jobs|/root/\.", line):
                 yield f"{path.relative_to(ROOT)}:{number}: a path of one machine"
@@ -141,19 +123,12 @@ def foreign_words() -> Iterator[str]:
 
 def unformatted() -> Iterator[str]:
     """What clang-format and ruff would change."""
-    sources: list[str | Path] = [
-        *tracked("server/**/*.h", "server/**/*.cc", "python/native/*.cc", "bench/*.cc")
-    ]
+    sources: list[str | Path] = [*tracked("server/**/*.h", "server/**/*.cc", "python/native/*.cc", "bench/*.cc")]
     if sources:
         status, text = output_of(["clang-format-19", "--dry-run", "--Werror", *sources])
         if status:
-            files = sorted(
-                {line.split(":")[0] for line in text.splitlines() if "error:" in line}
-            )
-            yield from (
-                f"{Path(file).relative_to(ROOT)}: not formatted (./dev fmt)"
-                for file in files
-            )
+            files = sorted({line.split(":")[0] for line in text.splitlines() if "error:" in line})
+            yield from (f"{Path(file).relative_to(ROOT)}: not formatted (./dev fmt)" for file in files)
     for words in (["format", "--check", "-q"], ["check", "-q"]):
         status, text = output_of([PYTHON, "-m", "ruff", *words, "."])
         if status:
@@ -166,9 +141,7 @@ def wrong_types() -> Iterator[str]:
         folder = "python" if target[1] == "sundog" else "tools"
         extra = environment({"MYPYPATH": str(ROOT / folder)})
         command = [str(PYTHON), "-m", "mypy", "--strict", "--no-error-summary", *target]
-        done = subprocess.run(
-            command, cwd=ROOT, env=extra, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=ROOT, env=extra, capture_output=True, text=True, check=False)
         if done.returncode:
             yield from (done.stdout + done.stderr).splitlines()
 
@@ -176,15 +149,11 @@ def wrong_types() -> Iterator[str]:
 def tidy_one(entry: dict[str, str], headers: str) -> str:
     """clang-tidy on one file, unless this very content passed before."""
     source = Path(entry["file"])
-    key = hashlib.sha256(
-        (headers + source.read_text() + entry["command"]).encode()
-    ).hexdigest()
+    key = hashlib.sha256((headers + source.read_text() + entry["command"]).encode()).hexdigest()
     stamp = TIDY_STAMPS / key
     if stamp.exists():
         return ""
-    status, text = output_of(
-        ["clang-tidy-19", "-p", BUILD / "release", "--quiet", source]
-    )
+    status, text = output_of(["clang-tidy-19", "-p", BUILD / "release", "--quiet", source])
     if status == 0:
         stamp.touch()
         return ""
@@ -195,21 +164,13 @@ def tidy_findings() -> Iterator[str]:
     """clang-tidy with the checks of .clang-tidy, on two cores, only what changed since it last passed."""
     TIDY_STAMPS.mkdir(parents=True, exist_ok=True)
     entries = json.loads((BUILD / "release" / "compile_commands.json").read_text())
-    own = [
-        entry
-        for entry in entries
-        if "/server/" in entry["file"] and entry["file"].endswith(".cc")
-    ]
+    own = [entry for entry in entries if "/server/" in entry["file"] and entry["file"].endswith(".cc")]
     digest = hashlib.sha256((ROOT / ".clang-tidy").read_bytes())
     for header in tracked("server/**/*.h"):
         digest.update(header.read_bytes())
     with ThreadPoolExecutor(2) as pool:
         for text in pool.map(lambda entry: tidy_one(entry, digest.hexdigest()), own):
-            yield from (
-                line
-                for line in text.splitlines()
-                if re.search(r"(warning|error):", line)
-            )
+            yield from (line for line in text.splitlines() if re.search(r"(warning|error):", line))
 
 
 CHECKS = (

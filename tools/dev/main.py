@@ -14,9 +14,7 @@ def fmt() -> None:
     from . import check, setup
 
     setup.set_up()
-    sources = check.tracked(
-        "server/**/*.h", "server/**/*.cc", "python/native/*.cc", "bench/*.cc"
-    )
+    sources = check.tracked("server/**/*.h", "server/**/*.cc", "python/native/*.cc", "bench/*.cc")
     step("clang-format", ["clang-format-19", "-i", *sources])
     step("ruff", [PYTHON, "-m", "ruff", "check", "-q", "--fix-only", "."])
     step("ruff format", [PYTHON, "-m", "ruff", "format", "-q", "."])
@@ -36,33 +34,21 @@ def run_sundog(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What ./dev understands."""
-    top = argparse.ArgumentParser(
-        prog="./dev", description="The one command for Sundog's developers."
-    )
+    top = argparse.ArgumentParser(prog="./dev", description="The one command for Sundog's developers.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    verbs.add_parser(
-        "setup", help="install Debian's packages and the virtual environment's"
-    )
-    verb = verbs.add_parser(
-        "build", help="build one preset: release (default), debug, asan, tsan, fuzz"
-    )
+    verbs.add_parser("setup", help="install Debian's packages and the virtual environment's")
+    verb = verbs.add_parser("build", help="build one preset: release (default), debug, asan, tsan, fuzz")
     verb.add_argument("preset", nargs="?", default="release")
     verb.add_argument("targets", nargs="*")
-    verb = verbs.add_parser(
-        "test", help="the fast tests; --all: everything, as CI runs it"
-    )
+    verb = verbs.add_parser("test", help="the fast tests; --all: everything, as CI runs it")
     verb.add_argument("--all", action="store_true", dest="all_tests")
     verbs.add_parser("check", help="format, lint, types, arrows, sizes, READMEs, links")
     verbs.add_parser("fmt", help="format everything in place")
     verb = verbs.add_parser("bench", help="measure the figures of docs/SPEC.md")
     verb.add_argument("names", nargs="*")
-    verb = verbs.add_parser(
-        "demo", help="set up, build, and show the whole way on real data"
-    )
+    verb = verbs.add_parser("demo", help="set up, build, and show the whole way on real data")
     verb.add_argument("words", nargs=argparse.REMAINDER)
-    verb = verbs.add_parser(
-        "run", help="the checkout's own sundog command: ./dev run up"
-    )
+    verb = verbs.add_parser("run", help="the checkout's own sundog command: ./dev run up")
     verb.add_argument("words", nargs=argparse.REMAINDER)
     return top
 

@@ -19,20 +19,14 @@ def missing_debian_packages() -> list[str]:
     """Names in apt-packages.txt that dpkg does not have installed."""
     wanted = APT_LIST.read_text().split()
     if shutil.which("dpkg-query") is None:
-        raise StepFailed(
-            "This is no Debian: install what tools/dev/apt-packages.txt names by hand."
-        )
+        raise StepFailed("This is no Debian: install what tools/dev/apt-packages.txt names by hand.")
     asked = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n", *wanted],
         capture_output=True,
         text=True,
         check=False,
     )
-    present = {
-        line.split()[0]
-        for line in asked.stdout.splitlines()
-        if line.split()[1:2] == ["ii"]
-    }
+    present = {line.split()[0] for line in asked.stdout.splitlines() if line.split()[1:2] == ["ii"]}
     return [name for name in wanted if name not in present]
 
 
@@ -43,9 +37,7 @@ def install_debian_packages() -> None:
         return
     sudo = [] if os.geteuid() == 0 else ["sudo"]
     if sudo and shutil.which("sudo") is None:
-        raise StepFailed(
-            "Installing Debian packages needs root or sudo: " + " ".join(missing)
-        )
+        raise StepFailed("Installing Debian packages needs root or sudo: " + " ".join(missing))
     apt = {"DEBIAN_FRONTEND": "noninteractive"}
     hint = "Is the package registry reachable?"
     step(

@@ -75,15 +75,11 @@ def step(
             text=True,
         )
     except FileNotFoundError as error:
-        raise StepFailed(
-            f"{title}: there is no program {words[0]}. {hint or 'Run ./dev setup first.'}"
-        ) from error
+        raise StepFailed(f"{title}: there is no program {words[0]}. {hint or 'Run ./dev setup first.'}") from error
     except subprocess.TimeoutExpired as error:
         raise StepFailed(f"{title}: not done after {timeout:.0f} s. {hint}") from error
     if done.returncode != 0:
         if quiet:
             print(done.stdout[-8000:])
-        raise StepFailed(
-            f"{title}: {words[0]} ended with status {done.returncode}. {hint}"
-        )
+        raise StepFailed(f"{title}: {words[0]} ended with status {done.returncode}. {hint}")
     say(f"{title}: {time.monotonic() - began:.1f} s")

@@ -40,9 +40,7 @@ def pytest(title: str, *folders: str, options: tuple[str, ...] = ()) -> None:
 def fuzz(seconds: int) -> None:
     """Every fuzzer for `seconds`, two at a time; a finding fails."""
     build("fuzz")
-    fuzzers = sorted(
-        path for path in (BUILD / "fuzz").rglob("*_fuzz") if path.is_file()
-    )
+    fuzzers = sorted(path for path in (BUILD / "fuzz").rglob("*_fuzz") if path.is_file())
     if not fuzzers:
         raise StepFailed("No fuzzer was built.")
     for fuzzer in fuzzers:

@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 
 KEY_ID = "AKIDEXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
-TIME = datetime.datetime(2015, 8, 30, 12, 36, 0, tzinfo=datetime.timezone.utc)
+TIME = datetime.datetime(2015, 8, 30, 12, 36, 0, tzinfo=datetime.UTC)
 HOST = "example.amazonaws.com"
 PUBLISHED = {
     "get-vanilla": "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
@@ -39,10 +39,22 @@ CASES: list[tuple[str, str, str, str, dict[str, str], str]] = [
     ("get-slashes", "service", "GET", "//example//", {}, ""),
     ("get-header-value-trim", "service", "GET", "/", {"My-Header1": "  value1 ", "My-Header2": ' "a   b   c" '}, ""),
     ("post-body", "service", "POST", "/", {"Content-Type": "application/x-www-form-urlencoded"}, "Param1=value1"),
-    ("lambda-invoke", "lambda", "POST", "/2015-03-31/functions/score/invocations?Qualifier=live",
-     {"X-Amz-Invocation-Type": "RequestResponse", "X-Amz-Log-Type": "Tail"}, '{"a":1}'),
-    ("lambda-arn", "lambda", "GET",
-     "/2015-03-31/functions/arn%3Aaws%3Alambda%3Alocal%3A000000000000%3Afunction%3Ascore", {}, ""),
+    (
+        "lambda-invoke",
+        "lambda",
+        "POST",
+        "/2015-03-31/functions/score/invocations?Qualifier=live",
+        {"X-Amz-Invocation-Type": "RequestResponse", "X-Amz-Log-Type": "Tail"},
+        '{"a":1}',
+    ),
+    (
+        "lambda-arn",
+        "lambda",
+        "GET",
+        "/2015-03-31/functions/arn%3Aaws%3Alambda%3Alocal%3A000000000000%3Afunction%3Ascore",
+        {},
+        "",
+    ),
     ("lambda-list", "lambda", "GET", "/2015-03-31/functions/?Marker=a%2Fb%20c&MaxItems=2", {}, ""),
 ]
 
