@@ -73,7 +73,13 @@ class ModelVersion:
         return dict((self.json or {}).get("lineage") or {})
 
     def deploy(
-        self, *, alias: str = "live", memory: int = 512, timeout: int = 30, progress: Progress | None = None
+        self,
+        *,
+        alias: str = "live",
+        memory: int = 512,
+        timeout: int = 30,
+        weight: float = 1.0,
+        progress: Progress | None = None,
     ) -> Endpoint:
         """Makes it answer behind an alias; what answers there now is replaced without a failed request.
 
@@ -81,10 +87,11 @@ class ModelVersion:
             alias: The endpoint's name within the model.
             memory: MB of one instance.
             timeout: Seconds for one request.
+            weight: Its share of the alias's traffic, above 0 and at most 1; what answers there now keeps the rest.
             progress: Told of every step.
         """
         return self._home.deploy(
-            self.model, self.version, alias=alias, memory=memory, timeout=timeout, progress=progress
+            self.model, self.version, alias=alias, memory=memory, timeout=timeout, weight=weight, progress=progress
         )
 
     def predict_local(self, rows: Rows) -> Predictions:
@@ -306,10 +313,11 @@ class Models:
         alias: str = "live",
         memory: int = 512,
         timeout: int = 30,
+        weight: float = 1.0,
         progress: Progress | None = None,
     ) -> Endpoint:
         """See `ModelVersion.deploy`."""
-        body = {"version": version, "alias": alias, "memory_mb": memory, "timeout_s": timeout}
+        body = {"version": version, "alias": alias, "memory_mb": memory, "timeout_s": timeout, "weight": weight}
         job = self._transport.call(Request("POST", f"/v1/models/{quote(name)}/deploy", body=body))
         return parse_endpoint(self._jobs.wait(job, progress=progress).result, self)
 

@@ -64,6 +64,26 @@ Result<std::map<std::string, double>> checked_weights(const Json& weights, const
   return out;
 }
 
+Result<std::map<std::string, double>> shares_with(const Json& endpoint, const std::string& alias,
+                                                  const std::string& version, double weight) {
+  const Json& aliases = endpoint["aliases"];
+  std::string other;
+  if (weight < 1 && aliases.contains(alias)) {
+    for (const auto& [now, _] : aliases[alias]["weights"].items()) {
+      if (now == version) continue;
+      if (!other.empty()) {
+        return fail(
+            Code::conflict,
+            fmt::format("Versions {} and {} already share alias \"{}\", and two are the most", other, now, alias),
+            "Give all the traffic to one of them first.");
+      }
+      other = now;
+    }
+  }
+  if (other.empty()) return std::map<std::string, double>{{version, 1.0}};
+  return std::map<std::string, double>{{version, weight}, {other, 1 - weight}};
+}
+
 functions::Alias alias_for(const std::string& name, const std::map<std::string, double>& weights,
                            const Json& endpoint) {
   functions::Alias alias;

@@ -26,6 +26,9 @@ Json shown_endpoint(const Json& endpoint, const std::string& alias);
 
 // {"1":0.9,"2":0.1} → checked: deployed versions, one or two of them, positive shares whose sum is 1.
 Result<std::map<std::string, double>> checked_weights(const Json& weights, const Json& endpoint);
+// The shares of an alias once `version` gets `weight` of it and what answers there now keeps the rest.
+Result<std::map<std::string, double>> shares_with(const Json& endpoint, const std::string& alias,
+                                                  const std::string& version, double weight);
 // The function's alias for those shares.
 functions::Alias alias_for(const std::string& name, const std::map<std::string, double>& weights, const Json& endpoint);
 

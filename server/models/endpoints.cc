@@ -20,6 +20,16 @@ std::string endpoint_key(const std::string& tenant, const std::string& model) {
   return "endpoints/" + tenant + "/" + model;
 }
 
+// The share of the alias that a deploy asks for.
+Result<double> checked_weight(const Json& request) {
+  const auto weight = request.find("weight");
+  if (weight == request.end() || weight->is_null()) return 1.0;
+  if (!weight->is_number() || !(*weight > 0) || *weight > 1) {
+    return fail(Code::invalid_argument, "\"weight\" is more than 0 and at most 1, not " + dump(*weight));
+  }
+  return weight->get<double>();
+}
+
 class StoredEndpoints final : public Endpoints {
  public:
   explicit StoredEndpoints(EndpointParts parts) : parts_(parts) {
@@ -208,12 +218,17 @@ Result<data::Job> StoredEndpoints::deploy(const std::string& tenant, const std::
   if (timeout_s < 1 || timeout_s > 900) {
     return fail(Code::invalid_argument, fmt::format("\"timeout_s\" is 1 to 900, not {}", timeout_s));
   }
+  SUNDOG_TRY(weight, checked_weight(request));
+  if (const auto endpoint = known(tenant, model)) {
+    SUNDOG_CHECK(shares_with(*endpoint, alias, dump(version["version"]), weight));
+  }
   return parts_.jobs.submit(tenant, "deploy",
                             {{"model", model},
                              {"version", version["version"]},
                              {"alias", alias},
                              {"memory_mb", memory_mb},
-                             {"timeout_s", timeout_s}});
+                             {"timeout_s", timeout_s},
+                             {"weight", weight}});
 }
 
 // ---- the job ----
@@ -244,9 +259,9 @@ Result<Json> StoredEndpoints::run(data::JobContext& job) {
                record["memory_mb"] = config.memory_mb;
                record["versions"][number] = published.version;
                record["signatures"][number] = version["signature"];
-               const std::map<std::string, double> all{{number, 1.0}};
-               SUNDOG_CHECK(point_alias(tenant, config.name, alias_for(alias, all, record)));
-               record["aliases"][alias] = {{"weights", all}};
+               SUNDOG_TRY(shares, shares_with(record, alias, number, arguments.value("weight", 1.0)));
+               SUNDOG_CHECK(point_alias(tenant, config.name, alias_for(alias, shares, record)));
+               record["aliases"][alias] = {{"weights", shares}};
                return done;
              }));
   job.progress(4, 4, "live");

@@ -35,7 +35,7 @@ struct Serving {
 class Endpoints {
  public:
   virtual ~Endpoints() = default;
-  // Checks what can be checked now and submits the job: {"version","alias","memory_mb","timeout_s"}.
+  // Checks what can be checked now and submits the job: {"version","alias","memory_mb","timeout_s","weight"}.
   virtual Result<data::Job> deploy(const std::string& tenant, const std::string& model, const Json& request) = 0;
   // {"alias","weights":{"1":0.9,"2":0.1}}: model versions that were deployed; one or two; the sum is 1.
   virtual Result<Json> set_traffic(const std::string& tenant, const std::string& model, const Json& request) = 0;

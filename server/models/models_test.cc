@@ -103,8 +103,8 @@ class ModelsTest : public ::testing::Test {
             {"environment", "env-1"}};
   }
   Json add(const std::string& content) { return *registry_->add_version(kTenant, "risk", artefact(content)); }
-  Result<Json> deploy(int version, const std::string& alias = "live") {
-    auto job = endpoints_->deploy(kTenant, "risk", {{"version", version}, {"alias", alias}});
+  Result<Json> deploy(int version, const std::string& alias = "live", const Json& weight = Json()) {
+    auto job = endpoints_->deploy(kTenant, "risk", {{"version", version}, {"alias", alias}, {"weight", weight}});
     if (!job.ok()) return std::move(job).error();
     return jobs_->run_last();
   }
@@ -223,6 +223,19 @@ TEST_F(ModelsTest, TrafficMovesByWeightsAndSurvivesARestart) {
   EXPECT_EQ(endpoints_->serving(kTenant, "risk", "2", "")->qualifier, "2");
   EXPECT_EQ(endpoints_->serving(kTenant, "risk", "9", "").error().code, Code::not_found);
   EXPECT_EQ(endpoints_->serving("other", "risk", "", "").error().code, Code::not_found);
+}
+
+TEST_F(ModelsTest, ADeployWithAWeightLeavesTheRestToWhatAnswersNow) {
+  for (const char* content : {"one", "two", "three"}) add(content);
+  EXPECT_EQ((*deploy(1, "live", 0.25))["weights"], (Json{{"1", 1.0}})) << "nothing else answers";
+  EXPECT_EQ((*deploy(2, "live", 0.25))["weights"], (Json{{"1", 0.75}, {"2", 0.25}}));
+  EXPECT_EQ(alias("live").weights, (std::map<std::string, double>{{"2", 0.25}}));
+  EXPECT_EQ(deploy(3, "live", 0.5).error().code, Code::conflict);
+  EXPECT_EQ((*deploy(2, "live", 0.5))["weights"], (Json{{"1", 0.5}, {"2", 0.5}}));
+  EXPECT_EQ((*deploy(3))["weights"], (Json{{"3", 1.0}}));
+  for (const Json& bad : {Json(0), Json(-0.1), Json(1.1), Json("x")}) {
+    EXPECT_EQ(deploy(1, "live", bad).error().code, Code::invalid_argument) << bad;
+  }
 }
 
 TEST_F(ModelsTest, TheSameVersionGivesTheSamePackage) {

@@ -4,6 +4,7 @@
 
 #include <cctype>
 
+#include "base/kill_point.h"
 #include "models/signature.h"
 
 namespace sundog::models {
@@ -57,7 +58,10 @@ class StoredRegistry final : public Registry {
       const auto committed =
           catalog_.commit({{model_key(tenant, model), record, found.ok() ? found->revision : store::kAbsent},
                            {version_key(tenant, model, version), draft, store::kAbsent}});
-      if (committed.ok()) return draft;
+      if (committed.ok()) {
+        kill_point("models.version_added");
+        return draft;
+      }
       const auto code = committed.error().code;
       if ((code != Code::conflict && code != Code::already_exists) || attempt == 20) return committed.error();
     }

@@ -260,7 +260,12 @@ void LauncherClient::make_cell(const Limits& limits, bool for_tree, Callback<Cel
   request(header, nullptr, {},
           [id, for_tree, on_made = std::move(on_made)](Result<launcher::ReplyHeader> reply, std::vector<UniqueFd> fds) {
             if (!reply.ok()) return on_made(reply.error());
-            if (reply->error != 0) return on_made(fail_errno(reply->text.data(), reply->error));
+            if (reply->error != 0) {
+              return on_made(fail(Code::unavailable,
+                                  "The launcher could not make a cell: " + std::string(reply->text.data()) + ": " +
+                                      std::strerror(reply->error) + ".",
+                                  "sundog doctor says what this machine lacks."));
+            }
             auto cell = to_cell(id, *reply, std::move(fds));
             if (for_tree) cell.attach.clear();
             on_made(std::move(cell));

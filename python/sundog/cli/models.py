@@ -80,13 +80,16 @@ def deploy(
     alias: Annotated[str, typer.Option(help="The endpoint's name.")] = "live",
     memory: Annotated[int, typer.Option(help="MB of one instance.")] = 512,
     timeout: Annotated[int, typer.Option(help="Seconds for one request.")] = 30,
+    weight: Annotated[float, typer.Option(help="Its share of the traffic; what answers now keeps the rest.")] = 1.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Makes a version answer."""
     server = cloud(context)
     number = server.models.version(name, version).version
     with progress_bar(as_json) as report:
-        endpoint = server.models.deploy(name, number, alias=alias, memory=memory, timeout=timeout, progress=report)
+        endpoint = server.models.deploy(
+            name, number, alias=alias, memory=memory, timeout=timeout, weight=weight, progress=report
+        )
     _show_endpoint(endpoint, as_json)
 
 

@@ -71,6 +71,7 @@ Cgroups::Cgroups(std::string name) : name_(std::move(name)) {
 
 void Cgroups::find_hierarchies() {
   std::ifstream mounts("/proc/self/mounts");
+  std::set<dev_t> seen;
   for (std::string line; std::getline(mounts, line);) {
     std::istringstream fields(line);
     std::string device, where, type, options;
@@ -92,7 +93,12 @@ void Cgroups::find_hierarchies() {
       }
       if (hierarchy.controllers != 0 && version_ == 0) version_ = 1;
     }
-    if (hierarchy.controllers != 0 && access(where.c_str(), W_OK) == 0) hierarchies_.push_back(std::move(hierarchy));
+    if (hierarchy.controllers == 0 || access(where.c_str(), W_OK) != 0) continue;
+    // The same hierarchy may be mounted at several places, for instance in a chroot: the first is enough.
+    struct stat root{};
+    if (stat(where.c_str(), &root) == 0 && seen.insert(root.st_dev).second) {
+      hierarchies_.push_back(std::move(hierarchy));
+    }
   }
   if (geteuid() != 0) hierarchies_.clear();
   // A v2 without controllers would only give cgroup.kill, and entering it waits for an RCU grace period (4 to 14 ms).
