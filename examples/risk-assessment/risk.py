@@ -167,6 +167,42 @@ class Assessment:
     clients: list[dict[str, Any]]
 
 
+def tune_both(
+    cloud: sundog.Cloud, data: sundog.DatasetVersion, step: Step, trials: int, parallel: int
+) -> dict[str, sundog.Study]:
+    """Learner → its study: trees, and a line to compare them with."""
+    with step(f"Tune gradient-boosted trees, {trials} trials") as report:
+        trees = cloud.tune(
+            fit_trees,
+            data,
+            space={
+                "learning_rate": sundog.loguniform(0.03, 0.08),
+                "max_leaf_nodes": sundog.integer(7, 20),
+                "l2": sundog.loguniform(0.5, 10.0),
+            },
+            trials=trials,
+            parallel=parallel,
+            maximise="auc",
+            progress=report,
+        )
+        stopped = sum(1 for t in trees.trials if t.state == "pruned")
+        report.result(f"AUC {trees.best.value:.4f} on the validation part, {stopped} trials stopped early")
+
+    with step("Tune logistic regression, 3 trials") as report:
+        logistic = cloud.tune(
+            fit_logistic,
+            data,
+            space={"c": sundog.loguniform(0.001, 10.0)},
+            trials=3,
+            parallel=parallel,
+            maximise="auc",
+            progress=report,
+        )
+        report.result(f"AUC {logistic.best.value:.4f} on the validation part")
+
+    return {"gradient-boosted trees": trees, "logistic regression": logistic}
+
+
 def assess(cloud: sundog.Cloud, step: Step = plain_step, *, trials: int = 6, parallel: int = 2) -> Assessment:
     """The whole way. `trials` for the trees; `parallel` instances at a time."""
     with step("Build the environment, once") as report:
@@ -196,31 +232,7 @@ def assess(cloud: sundog.Cloud, step: Step = plain_step, *, trials: int = 6, par
         )
         report.result(", ".join(f"{split} {rows:,}" for split, rows in data.splits.items()))
 
-    with step(f"Tune gradient-boosted trees, {trials} trials") as report:
-        space = {
-            "learning_rate": sundog.loguniform(0.03, 0.08),
-            "max_leaf_nodes": sundog.integer(7, 20),
-            "l2": sundog.loguniform(0.5, 10.0),
-        }
-        trees = cloud.tune(
-            fit_trees, data, space=space, trials=trials, parallel=parallel, maximise="auc", progress=report
-        )
-        stopped = sum(1 for t in trees.trials if t.state == "pruned")
-        report.result(f"AUC {trees.best.value:.4f} on the validation part, {stopped} trials stopped early")
-
-    with step("Tune logistic regression, 3 trials") as report:
-        logistic = cloud.tune(
-            fit_logistic,
-            data,
-            space={"c": sundog.loguniform(0.001, 10.0)},
-            trials=3,
-            parallel=parallel,
-            maximise="auc",
-            progress=report,
-        )
-        report.result(f"AUC {logistic.best.value:.4f} on the validation part")
-
-    studies = {"gradient-boosted trees": trees, "logistic regression": logistic}
+    studies = tune_both(cloud, data, step, trials, parallel)
     chosen = max(studies, key=lambda name: studies[name].best.value or 0.0)
 
     with step("Register and deploy the better one") as report:
