@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 import sundog
 from sundog.cli.output import JsonFlag, cloud, err, note, out, print_json, print_table, say, show
-from sundog.errors import InvalidArgument
+from sundog.errors import InvalidArgument, Unavailable
 
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -78,8 +79,13 @@ def version(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 
 def doctor(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """What the server's machine can seal, and what is lost without."""
-    checks = cloud(context).doctor()
+    """What the server's machine can seal, and what is lost without; this machine's, where no server is named or runs."""
+    try:
+        checks = cloud(context).doctor()
+    except Unavailable:
+        if _named(context):
+            raise
+        checks = _ask_own_server()
     if as_json:
         print_json(checks)
         return
@@ -88,6 +94,25 @@ def doctor(context: typer.Context, as_json: JsonFlag = False) -> None:
         for c in checks
     ]
     print_table(["", "check", "found", "without it"], rows)
+
+
+def _named(context: typer.Context) -> bool:
+    connection = context.find_root().obj
+    return bool(getattr(connection, "url", None) or os.environ.get("SUNDOG_URL"))
+
+
+def _ask_own_server() -> list[dict[str, Any]]:
+    """The checks of a server that lives just for this question."""
+    from sundog.cloud import connect
+    from sundog.launch import LocalServer
+
+    with tempfile.TemporaryDirectory(prefix="sundog-doctor-") as folder:
+        server = LocalServer(Path(folder) / "data")
+        try:
+            token = server.wait_ready()
+            return list(connect(server.url, token).doctor())
+        finally:
+            server.stop()
 
 
 def _fleet_rows(found: Any) -> list[list[Any]]:
