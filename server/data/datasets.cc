@@ -5,6 +5,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "base/kill_point.h"
 namespace sundog::data {
 namespace {
 
@@ -90,7 +91,10 @@ Result<DatasetVersion> StoredDatasets::add_version(const std::string& tenant, Da
       writes.push_back({blob_key(tenant, blob, draft.dataset, draft.version), Json::object(), store::kAnyRevision});
     }
     auto committed = catalog_.commit(writes);
-    if (committed.ok()) return draft;
+    if (committed.ok()) {
+      kill_point("datasets.version_added");
+      return draft;
+    }
     const Code code = committed.error().code;
     if (code != Code::conflict && code != Code::already_exists) return std::move(committed).error();
   }

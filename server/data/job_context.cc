@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "base/kill_point.h"
 #include "data/data_jobs.h"
 
 namespace sundog::data {
@@ -160,6 +161,7 @@ Result<std::vector<invoke::InvokeResult>> RunningJob::invoke_all(std::vector<inv
     wait = services_.throttle_wait;
     out[*index] = std::move(**answer);
     ++finished;
+    kill_point("jobs.step_done");
   }
   return out;
 }

@@ -71,6 +71,7 @@ class StoredJobs final : public Jobs {
   Result<std::vector<Job>> list(const std::string& tenant, size_t limit) const override;
   Status cancel(const std::string& tenant, const std::string& id) override;
   Status start() override;
+  void ask_to_stop() override;
   void stop() override { stop_threads(); }
 
  private:
@@ -241,6 +242,7 @@ Status StoredJobs::finish(Job job) {
 
 void StoredJobs::run_one(const Live& live) {
   Job job = live->job();
+  kill_point("jobs.started");
   const auto handler = handlers_.find(job.kind);
   Result<Json> outcome =
       handler == handlers_.end()
@@ -260,6 +262,7 @@ void StoredJobs::run_one(const Live& live) {
   kill_point("jobs.before_finish");
   if (const auto finished = finish(job); !finished.ok())
     log_.error("job_end_lost", finished.error(), {{"job", job.id}});
+  kill_point("jobs.finished");
   if (job.state == "failed") {
     log_.warn("job_failed", {{"job", job.id}, {"kind", job.kind}, {"message", job.error.value("message", "")}});
   }
@@ -316,7 +319,7 @@ Status StoredJobs::start() {
   return done;
 }
 
-void StoredJobs::stop_threads() {
+void StoredJobs::ask_to_stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -324,6 +327,10 @@ void StoredJobs::stop_threads() {
   }
   work_.notify_all();
   changed_.notify_all();
+}
+
+void StoredJobs::stop_threads() {
+  ask_to_stop();
   for (auto& thread : threads_) thread.join();
   threads_.clear();
   const std::lock_guard lock(mutex_);

@@ -61,7 +61,10 @@ class Jobs {
   virtual Result<std::vector<Job>> list(const std::string& tenant, size_t limit) const = 0;
   virtual Status cancel(const std::string& tenant, const std::string& id) = 0;
   virtual Status start() = 0;  // takes up what an earlier server left
-  virtual void stop() = 0;     // running handlers see cancelled(); their jobs stay queued for the next start
+  // Running handlers see cancelled(); their jobs stay queued for the next start. ask_to_stop() does not wait for them,
+  // so the loop thread may call it while it still serves their invocations; stop() waits.
+  virtual void ask_to_stop() = 0;
+  virtual void stop() = 0;
 };
 
 std::unique_ptr<Jobs> make_jobs(net::Loop& loop, Clock& clock, Log& log, store::Catalog& catalog,

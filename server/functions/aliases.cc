@@ -1,5 +1,6 @@
 // Of StoredFunctions: aliases.
 #include "base/ids.h"
+#include "base/kill_point.h"
 #include "functions/naming.h"
 #include "functions/stored_functions.h"
 #include "functions/validation.h"
@@ -33,6 +34,7 @@ Result<Alias> StoredFunctions::create_alias(const std::string& tenant, const std
     writes.push_back({alias_key(tenant, function, alias.name), alias_json(alias), store::kAbsent});
     return done;
   }));
+  kill_point("functions.alias_created");
   changed(tenant, function);
   return alias;
 }

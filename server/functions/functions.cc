@@ -2,6 +2,7 @@
 
 #include "base/crypto.h"
 #include "base/ids.h"
+#include "base/kill_point.h"
 #include "functions/naming.h"
 #include "functions/stored_functions.h"
 #include "functions/validation.h"
@@ -188,6 +189,7 @@ Result<Version> StoredFunctions::create(const std::string& tenant, Config config
   if (now->builtins.contains(name) || now->functions.contains({tenant, name})) return exists_already(name);
   SUNDOG_CHECK(check_environment(config));
   SUNDOG_TRY(pin, code_.add(zip, sha256_hex(zip)));
+  kill_point("functions.code_extracted");
   SUNDOG_CHECK(blobs_.put(zip));
   SUNDOG_TRY(first, first_version(tenant, std::move(config), zip));
   Version answer = first;
@@ -209,6 +211,7 @@ Result<Version> StoredFunctions::create(const std::string& tenant, Config config
       reload({tenant, name});
       return exists_already(name);
     }
+    kill_point("functions.created");
     state->revision = *committed;
     replace({tenant, name}, state);
   }

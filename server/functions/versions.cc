@@ -1,5 +1,6 @@
 // Of StoredFunctions: publishing, the states of versions, and reading.
 #include "base/ids.h"
+#include "base/kill_point.h"
 #include "functions/naming.h"
 #include "functions/stored_functions.h"
 
@@ -103,6 +104,7 @@ Result<Version> StoredFunctions::publish(const std::string& tenant, const std::s
     answer = publish_latest(state, writes, description.empty() ? state.latest->config.description : description);
     return done;
   }));
+  kill_point("functions.published");
   changed(tenant, name);
   return answer;
 }

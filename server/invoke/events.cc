@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/ids.h"
+#include "base/kill_point.h"
 #include "invoke/event_body.h"
 
 namespace sundog::invoke {
@@ -98,6 +99,7 @@ void QueuedEvents::append(std::string queue, std::string body, const std::string
                           Callback<std::string> on_accepted) {
   queue_.append_async(std::move(queue), std::move(body), Millis{0},
                       [&loop = loop_, request_id, on_accepted = std::move(on_accepted)](Result<int64_t> durable) {
+                        if (durable.ok()) kill_point("events.accepted");
                         loop.post([request_id, on_accepted, durable] {
                           if (durable.ok()) return on_accepted(request_id);
                           on_accepted(durable.error());
@@ -204,6 +206,7 @@ void QueuedEvents::deliver(store::Message message) {
   auto invocation = delivery->event.invocation;
   invocation.attempt = delivery->attempt;
   keep_lease(delivery);
+  kill_point("events.delivered");
   invoker_.invoke(std::move(invocation), [self = shared_from_this(), delivery](const Result<InvokeResult>& result) {
     self->on_result(delivery, result);
   });
@@ -218,6 +221,7 @@ void QueuedEvents::keep_lease(const DeliveryPtr& delivery) {
 }
 
 void QueuedEvents::on_result(const DeliveryPtr& delivery, const Result<InvokeResult>& result) {
+  kill_point("events.ran");
   loop_.cancel(delivery->extend_timer);
   --in_flight_;
   const std::string receipt = delivery->message.receipt;
@@ -282,6 +286,7 @@ void QueuedEvents::ended(const Event& event, const Result<InvokeResult>& result,
 void QueuedEvents::settle(std::function<Status()> work, std::string what) {
   const auto queued = pool_.submit([self = shared_from_this(), work, what] {
     const auto settled = work();
+    kill_point("events.settled");
     if (!settled.ok() && settled.error().code != Code::not_found) {
       self->log_.error("event_not_settled", settled.error(), {{"what", what}});
     }

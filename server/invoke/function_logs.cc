@@ -16,6 +16,7 @@ constexpr Millis kWriteBehind{100};
 constexpr size_t kMostCounted = 10'000;    // invocations whose output is counted at a time
 constexpr size_t kMostPending = 64 << 20;  // bytes that wait for a disk that does not keep up
 constexpr size_t kLongestLine = 64 << 10;
+constexpr auto kGap = "[Sundog: lines that came after this one were dropped, for the disk did not keep up]";
 
 struct Key {
   std::string tenant, function;
@@ -104,8 +105,11 @@ WrittenLogs::~WrittenLogs() {
 }
 
 void WrittenLogs::push(const Key& key, const std::string& request_id, std::string_view text) {
-  if (inbox_bytes_ > kMostPending) return;
   auto& lines = inbox_[key];
+  if (inbox_bytes_ > kMostPending) {  // said once, where the gap is
+    if (lines.empty() || lines.back().text != kGap) lines.push_back({0, clock_.wall(), request_id, kGap});
+    return;
+  }
   const auto now = clock_.wall();
   size_t begin = 0;
   while (begin < text.size()) {

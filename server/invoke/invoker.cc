@@ -136,6 +136,8 @@ void Fleet::admit(Invocation invocation, std::function<void(std::string_view)> o
     return refuse(std::move(on_done),
                   fail(Code::unavailable, "The server is shutting down.", "Try again in a moment."));
   }
+  // What cannot be billed does not begin.
+  if (auto ready = context_.ledger.ready(); !ready.ok()) return refuse(std::move(on_done), std::move(ready).error());
   const double dice = std::uniform_real_distribution<double>{0, 1}(random_);
   auto resolved = context_.functions.resolve(invocation.tenant, invocation.function, invocation.qualifier, dice);
   if (!resolved.ok()) return refuse(std::move(on_done), resolved.error());

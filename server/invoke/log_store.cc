@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -88,6 +89,35 @@ void LogStore::remember(LogLine line) {
 }
 
 Status LogStore::write(std::vector<LogLine> lines) {
+  if (lines.empty()) return done;
+  const auto coming = static_cast<int64_t>(lines.size());
+  if (lost_ > 0) {
+    lines.insert(lines.begin(), LogLine{0, lines.front().time, "",
+                                        "[Sundog: " + std::to_string(lost_) +
+                                            " lines before this one were not kept: " + why_lost_ + "]"});
+  }
+  auto written = write_all_of(std::move(lines));
+  if (written.ok()) {
+    lost_ = 0;
+  } else {
+    lost_ += coming;
+    why_lost_ = written.error().message;
+  }
+  return written;
+}
+
+// A full disk may have taken a part of it: what follows must begin on a line of its own.
+Status LogStore::append_block(const std::string& block) {
+  auto written = write_all(file_.get(), block);
+  if (!written.ok()) {
+    if (::ftruncate(file_.get(), static_cast<off_t>(bytes_)) != 0) file_.reset();
+    return written;
+  }
+  bytes_ += static_cast<int64_t>(block.size());
+  return done;
+}
+
+Status LogStore::write_all_of(std::vector<LogLine> lines) {
   SUNDOG_CHECK(load());
   if (!file_) SUNDOG_CHECK(open_segment());
   std::string block;
@@ -97,14 +127,12 @@ Status LogStore::write(std::vector<LogLine> lines) {
     remember(std::move(line));
     // A segment is passed by at most one block of this size.
     if (bytes_ + static_cast<int64_t>(block.size()) >= segment_bytes_) {
-      SUNDOG_CHECK(write_all(file_.get(), block));
+      SUNDOG_CHECK(append_block(block));
       block.clear();
       SUNDOG_CHECK(rotate());
     }
   }
-  SUNDOG_CHECK(write_all(file_.get(), block));
-  bytes_ += static_cast<int64_t>(block.size());
-  return done;
+  return append_block(block);
 }
 
 Result<std::vector<LogLine>> LogStore::read(int64_t after, size_t limit) {

@@ -18,7 +18,8 @@ class LogStore {
  public:
   LogStore(Path folder, int64_t segment_bytes) : folder_(std::move(folder)), segment_bytes_(segment_bytes) {}
 
-  // Gives each line the next sequence and writes them. What cannot be written is lost and counted.
+  // Gives each line the next sequence and writes them. What cannot be written is lost and counted; the lines that can
+  // be written again begin with one that says how many.
   Status write(std::vector<LogLine> lines);
   // From memory where it reaches far enough back, else from disk.
   Result<std::vector<LogLine>> read(int64_t after, size_t limit);
@@ -26,6 +27,8 @@ class LogStore {
   Status remove();
 
  private:
+  Status write_all_of(std::vector<LogLine> lines);
+  Status append_block(const std::string& block);
   Status load();
   Status open_segment();
   Status rotate();
@@ -40,6 +43,8 @@ class LogStore {
   UniqueFd file_;
   int64_t bytes_ = 0;  // in the newer segment
   int64_t next_ = 1;
+  int64_t lost_ = 0;  // lines since the disk last took some
+  std::string why_lost_;
   std::deque<LogLine> recent_;
   size_t recent_bytes_ = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/kill_point.h"
 #include "invoke/answers.h"
 
 namespace sundog::invoke {
@@ -64,12 +65,14 @@ void answer(Context& context, const RunPtr& run, InvokeResult result) {
   run->ended = true;
   run->files.clear();
   const auto booked = context.ledger.append(result.usage);
-  if (!booked.ok()) context.log.error("usage_not_booked", booked.error(), {{"id", result.usage.id}});
+  if (!booked.ok()) context.log.error("usage_kept_in_memory", booked.error(), {{"id", result.usage.id}});
+  kill_point("invoke.metered");
   if (run->invocation.want_log_tail) {
     result.log_tail = run->tail.size() > kTailBytes ? run->tail.substr(run->tail.size() - kTailBytes) : run->tail;
   }
   result.request_id = run->invocation.request_id;
   result.executed_version = run->version->version;
+  result.granted_blobs = std::move(run->invocation.granted_blobs);
   const auto on_done = std::move(run->on_done);
   on_done(std::move(result));
 }
@@ -102,6 +105,7 @@ void log_output(Context& context, Run& run, std::string_view text) {
 }
 
 void end_with_outcome(Context& context, const RunPtr& run, sandbox::Outcome outcome) {
+  kill_point("invoke.answered");
   using Kind = sandbox::Outcome::Kind;
   const auto& config = run->version->config;
   const bool answered = !run->timed_out && (outcome.kind == Kind::ok || outcome.kind == Kind::handler_error);

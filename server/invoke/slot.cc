@@ -1,5 +1,7 @@
 #include "invoke/slot.h"
 
+#include "base/kill_point.h"
+
 namespace sundog::invoke {
 namespace {
 
@@ -55,6 +57,7 @@ void Slot::execute(RunPtr run) {
     const auto slot = weak.lock();
     if (slot && slot->turn_ == turn) slot->settle(std::move(outcome));
   });
+  kill_point("invoke.started");
 }
 
 void Slot::kill() {

@@ -103,6 +103,7 @@ class FakeEnvironments final : public functions::Environments {
 class FakeLedger final : public meter::Ledger {
  public:
   std::vector<meter::UsageRecord> records;
+  std::optional<Error> refusal;  // of ready()
   Status append(const meter::UsageRecord& record) override {
     records.push_back(record);
     return done;
@@ -113,6 +114,7 @@ class FakeLedger final : public meter::Ledger {
   }
   Result<Json> bill(const meter::BillQuery&, const meter::PricePlan&) const override { return Json(); }
   Status sync() override { return done; }
+  Status ready() override { return refusal ? Status(*refusal) : Status(done); }
 };
 
 class FakeLogs final : public FunctionLogs {

@@ -75,6 +75,7 @@ class FakeLedger final : public meter::Ledger {
   }
   Result<Json> bill(const meter::BillQuery&, const meter::PricePlan&) const override { return Json::object(); }
   Status sync() override { return done; }
+  Status ready() override { return done; }
 
   std::vector<meter::UsageRecord> records;
 };

@@ -1,5 +1,6 @@
 #include "learn/run_progress.h"
 
+#include "base/kill_point.h"
 #include "learn/run_record.h"
 
 namespace sundog::learn {
@@ -89,6 +90,7 @@ void RunProgress::flush() {
       writes.push_back({point_key(item.key.first, item.key.second, item.point["n"]), item.point, store::kAnyRevision});
     }
     const auto written = catalog_.commit(writes);
+    kill_point("runs.metrics_written");
     const Status outcome = written.ok() ? Status(done) : Status(written.error());
     loop_.post([this, batch, outcome] { flushed(std::move(*batch), outcome); });
   });

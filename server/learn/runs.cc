@@ -6,6 +6,7 @@
 
 #include "base/crypto.h"
 #include "base/ids.h"
+#include "base/kill_point.h"
 #include "learn/run_progress.h"
 #include "learn/run_record.h"
 
@@ -152,6 +153,7 @@ Result<Json> StoredRuns::create(const std::string& tenant, NewRun request) {
   auto writes = std::move(request.along);
   writes.push_back({run_key(tenant, id), run, store::kAbsent});
   SUNDOG_CHECK(parts_.catalog.commit(writes));
+  kill_point("runs.created");
   SUNDOG_CHECK(accept(tenant, run));  // if this fails or the server dies here, the sweep hands the event over
   return get(tenant, id, -1);
 }
@@ -194,6 +196,7 @@ Status StoredRuns::accept(const std::string& tenant, const Json& run) {
     return fail(Code::deadline_exceeded, "The run was not taken into the queue in time", "It starts by itself later.");
   }
   SUNDOG_CHECK(outcome.get());
+  kill_point("runs.event_appended");
   SUNDOG_CHECK(update(tenant, run["id"], [](Json& stored) -> Status {
     stored["accepted"] = true;
     return done;
@@ -323,6 +326,7 @@ Result<sandbox::HostReply> StoredRuns::begin(const std::string& tenant, const st
                goes_on = begin_attempt(stored, parts_.clock.wall());
                return done;
              }));
+  kill_point("runs.begun");
   const std::string checkpoint = run["checkpoint"];
   sandbox::HostReply reply;
   reply.result = {{"stop", !goes_on}, {"attempt", run["attempt"]}, {"checkpoint", checkpoint}};
@@ -371,12 +375,14 @@ void StoredRuns::ended(const Invocation& event, const std::string& id, const Res
 }
 
 Status StoredRuns::finish(const std::string& tenant, const std::string& id, const Result<InvokeResult>& result) {
+  kill_point("runs.finishing");
   const auto logged = progress_.latest(tenant, id);
   const auto finished = update(tenant, id, [&](Json& run) -> Status {
     end_run(run, result, logged, parts_.clock.wall());
     add_usage(run, tenant, result);
     return done;
   });
+  kill_point("runs.finished");
   progress_.end(tenant, id);
   if (!finished.ok() && finished.error().code != Code::not_found) return finished.error();
   return done;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <mutex>
 #include <thread>
 #include <unordered_set>
@@ -116,11 +117,18 @@ class FileLedger final : public Ledger {
   Status read(const std::string& tenant, WallTime from, WallTime to,
               const std::function<bool(const UsageRecord&)>& each) const override;
   Result<Json> bill(const BillQuery& query, const PricePlan& plan) const override;
+  Status ready() override;
   Status sync() override;
 
  private:
   Status open_segment(const Segment& segment);
-  Status rotate_if_due(const UsageRecord& record);
+  struct Unwritten {
+    WallTime ended;
+    std::string line;
+  };
+  Status rotate_if_due(WallTime ended);  // this and the next two with mutex_ held
+  Status write(const Unwritten& record);
+  Status write_kept();
   void sync_behind();
 
   const Path folder_;
@@ -129,8 +137,9 @@ class FileLedger final : public Ledger {
   std::condition_variable wake_;
   using File = std::shared_ptr<UniqueFd>;  // shared with a sync under way
   File file_;
-  std::vector<File> left_;     // earlier segments that are not on the disk yet
-  bool folder_dirty_ = false;  // neither is the name of a new one
+  std::vector<File> left_;      // earlier segments that are not on the disk yet
+  bool folder_dirty_ = false;   // neither is the name of a new one
+  std::deque<Unwritten> kept_;  // what the disk did not take, oldest first
   int64_t bytes_ = 0;
   int64_t number_ = 0;
   std::string day_;
@@ -182,24 +191,45 @@ Status FileLedger::open_segment(const Segment& segment) {
   return done;
 }
 
-Status FileLedger::rotate_if_due(const UsageRecord& record) {
-  if (file_ && bytes_ < kSegmentBytes && iso_day(record.ended) == day_) return done;
-  const int64_t first_ms = epoch_millis(record.ended);
+Status FileLedger::rotate_if_due(WallTime ended) {
+  if (file_ && bytes_ < kSegmentBytes && iso_day(ended) == day_) return done;
+  const int64_t first_ms = epoch_millis(ended);
   return open_segment({folder_ / segment_name(first_ms, number_ + 1), first_ms, number_ + 1});
 }
 
 Status FileLedger::append(const UsageRecord& record) {
-  const std::string line = record_line(record);
+  std::string line = record_line(record);
   const std::lock_guard lock(mutex_);
-  SUNDOG_CHECK(rotate_if_due(record));
-  auto written = write_all(file_->get(), line);
+  kept_.push_back({record.ended, std::move(line)});
+  auto written = write_kept();
+  if (!std::exchange(dirty_, true)) wake_.notify_all();
+  return written;
+}
+
+Status FileLedger::ready() {
+  const std::lock_guard lock(mutex_);
+  return write_kept();
+}
+
+// In the order of their coming, as far as the disk takes them.
+Status FileLedger::write_kept() {
+  while (!kept_.empty()) {
+    SUNDOG_CHECK(write(kept_.front()));
+    kept_.pop_front();
+  }
+  return done;
+}
+
+Status FileLedger::write(const Unwritten& record) {
+  SUNDOG_CHECK(rotate_if_due(record.ended));
+  auto written = write_all(file_->get(), record.line);
   if (!written.ok()) {
     // A full disk may have taken a part of it: what follows must begin on a line of its own.
     if (::ftruncate(file_->get(), bytes_) != 0) file_.reset();
-    return written;
+    return fail(written.error().code, "The ledger cannot be written. " + written.error().message,
+                written.error().hint.empty() ? "Until it can, no invocation starts." : written.error().hint);
   }
-  bytes_ += static_cast<int64_t>(line.size());
-  if (!std::exchange(dirty_, true)) wake_.notify_all();
+  bytes_ += static_cast<int64_t>(record.line.size());
   return done;
 }
 
@@ -221,6 +251,13 @@ Status FileLedger::sync() {
   bool folder = false;
   {
     const std::lock_guard lock(mutex_);
+    if (auto written = write_kept(); !written.ok()) {
+      std::string lines;
+      for (const auto& record : kept_) lines += record.line;
+      return fail(written.error().code,
+                  std::to_string(kept_.size()) + " usage records are in memory only. " + written.error().message,
+                  "They are, to append to the ledger's last file:\n" + lines);
+    }
     files.swap(left_);
     if (file_) files.push_back(file_);
     folder = std::exchange(folder_dirty_, false);

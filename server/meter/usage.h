@@ -4,6 +4,8 @@
 // Threads     append() on the loop thread (memory and one write(2), no fsync); everything else on pool threads.
 // Durability  an appended record survives kill -9 at once, a power cut after at most 200 ms.
 //             Recovery drops a torn last record and never a whole one; ids make counting twice impossible.
+// Failure     a record that the disk does not take is kept in memory and tried again until it does; meanwhile ready()
+//             says unavailable, so that no more work is taken on than what runs already.
 #pragma once
 
 #include <cstdint>
@@ -68,7 +70,10 @@ struct BillQuery {
 class Ledger {
  public:
   virtual ~Ledger() = default;
+  // An error means: kept in memory, not on the disk yet.
   virtual Status append(const UsageRecord& record) = 0;
+  // Whether what was appended is written; tries again what is not. Any thread.
+  virtual Status ready() = 0;
   // Every record of [from, to) in order, until `each` returns false.
   virtual Status read(const std::string& tenant, WallTime from, WallTime to,
                       const std::function<bool(const UsageRecord&)>& each) const = 0;
@@ -76,7 +81,7 @@ class Ledger {
   //  "requests","execution","init","restore","total"}],"total","always_on":{"functions","hours","gb","total"}}
   // always_on: for each function seen, a server of its memory size that ran from its first record to `to`.
   virtual Result<Json> bill(const BillQuery& query, const PricePlan& plan) const = 0;
-  virtual Status sync() = 0;  // to disk now; for shutdown
+  virtual Status sync() = 0;  // to disk now; for shutdown. What it could not write stands in the error's hint.
 };
 
 Result<std::unique_ptr<Ledger>> open_ledger(const Path& folder, Clock& clock);
