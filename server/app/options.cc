@@ -1,6 +1,7 @@
 #include "app/options.h"
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <map>
 #include <sstream>
 
@@ -16,6 +17,9 @@ std::pair<std::string, Path> python_of(const std::string& word) {
   if (equals == std::string::npos) return {"", word};
   return {word.substr(0, equals), word.substr(equals + 1)};
 }
+
+constexpr const char* kArithmetic[] = {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES",
+                                       "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"};
 
 struct Raw {
   std::string data, launcher, worker, runtime, native, uv, pyarrow, level = "info";
@@ -86,6 +90,9 @@ Parsed parse_options(int count, char** words) {
   options.queue_limit = std::chrono::seconds(raw.queue);
   options.idle_instance = std::chrono::seconds(raw.idle_instance);
   options.idle_template = std::chrono::seconds(raw.idle_template);
+  for (const char* name : kArithmetic) {
+    if (const char* value = std::getenv(name)) options.arithmetic[name] = value;
+  }
   for (const std::string& word : raw.pythons) {
     const auto [version, path] = python_of(word);
     if (version.empty() || !std::filesystem::exists(path)) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,9 @@ struct Options {
   Millis queue_limit{10'000};  // how long an invocation waits for an instance before 429
   Millis idle_instance{5'000}, idle_template{60'000};
   int64_t memory_mb = 0;  // for all instances; 0: 70 % of the machine's
+  // Of the server's own environment: which of its kernels a mathematics library takes. With the same choice an instance
+  // and a client on one machine compute the same to the bit.
+  std::map<std::string, std::string> arithmetic;
 };
 
 // What main() does with its arguments: run with `options`, or print `text` and end with `status`.

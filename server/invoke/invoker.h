@@ -48,6 +48,8 @@ struct InvokeResult {
   std::string function_error;  // "" or "Unhandled"
   std::string executed_version;
   std::string log_tail;  // last 4 KB, if asked for
+  std::set<std::string>
+      granted_blobs;  // what it was given and what it wrote: no other blob in its answer is its to name
   meter::UsageRecord usage;
 };
 using InvokeCallback = std::function<void(Result<InvokeResult>)>;
@@ -66,6 +68,7 @@ struct InvokerOptions {
   Millis idle_instance{5'000};      // an idle instance ends after it
   Millis idle_template{60'000};     // a template without instances and calls ends after it
   std::string region = "local";
+  std::map<std::string, std::string> variables;  // every instance's, unless its function sets them
 };
 
 class Invoker {

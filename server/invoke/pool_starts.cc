@@ -6,6 +6,13 @@
 #include "invoke/specs.h"
 
 namespace sundog::invoke {
+namespace {
+
+Machine machine_of(const InvokerOptions& options) {
+  return {options.region, options.cores, options.variables};
+}
+
+}  // namespace
 
 void FunctionPool::reserve_template(int64_t bytes) {
   node_.memory_reserved += bytes - template_bytes_;
@@ -13,7 +20,7 @@ void FunctionPool::reserve_template(int64_t bytes) {
 }
 
 void FunctionPool::start_template() {
-  auto spec = template_spec(*version_, context_.environments, {context_.options.region, context_.options.cores});
+  auto spec = template_spec(*version_, context_.environments, machine_of(context_.options));
   if (!spec.ok()) {
     auto error = spec.error();
     if (version_->state == functions::State::failed) error.message += " " + version_->state_reason;
@@ -113,8 +120,7 @@ void FunctionPool::start_instance() {
   ++*of_function_;
   node_.memory_reserved += instance_bytes_;
   if (parked_ == TemplateState::not_needed) {
-    context_.sandbox.start_native(native_spec(*version_, {context_.options.region, context_.options.cores}), *slot,
-                                  slot->ready_callback());
+    context_.sandbox.start_native(native_spec(*version_, machine_of(context_.options)), *slot, slot->ready_callback());
   } else {
     template_->fork(*slot, slot->ready_callback());
   }

@@ -22,6 +22,7 @@ std::map<std::string, std::string> variables_of(const functions::Version& versio
   variables["AWS_DEFAULT_REGION"] = machine.region;
   variables["LAMBDA_TASK_ROOT"] = "/var/task";
   variables["_HANDLER"] = config.handler;
+  variables.insert(machine.variables.begin(), machine.variables.end());  // where the function has not its own
   variables.try_emplace("LANG", "C.UTF-8");
   variables.try_emplace("TZ", ":UTC");
   variables.try_emplace("PATH", "/usr/local/bin:/usr/bin:/bin");

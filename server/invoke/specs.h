@@ -14,6 +14,7 @@ namespace sundog::invoke {
 struct Machine {
   std::string region;
   int cores = 1;
+  std::map<std::string, std::string> variables;
 };
 
 bool is_native(const functions::Version& version);
