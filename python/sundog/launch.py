@@ -17,15 +17,17 @@ from typing import Any
 from sundog.errors import Unavailable
 
 PROGRAMS = ("sundog-server", "sundog-launcher", "sundog-data")
+NATIVE = "_native.abi3.so"
 PYARROW = "26.0"
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """The server's three programs in one folder, and the Python files that instances run."""
+    """The server's three programs in one folder, the Python files that instances run, and their extension module."""
 
     folder: Path
     runtime: Path
+    native: Path
 
     @property
     def server(self) -> Path:
@@ -45,9 +47,11 @@ def find_binaries(package: Path | None = None, variables: dict[str, str] | None 
     places = [Path(given)] if given else [package / "bin", checkout / "build" / "release" / "bin"]
     for folder in places:
         if all(os.access(folder / program, os.X_OK) for program in PROGRAMS):
-            # A build keeps the runtime's files beside its own extension module; a wheel has both in the package.
+            # A wheel has the extension module in the package, a build beside its programs.
+            runtime = package / "runtime"
             built = folder.resolve().parent / "python" / "sundog" / "runtime"
-            return Binaries(folder.resolve(), built if built.is_dir() else package / "runtime")
+            native = (built if (built / NATIVE).is_file() else runtime) / NATIVE
+            return Binaries(folder.resolve(), runtime, native)
     looked = " or ".join(str(place) for place in places)
     hint = (
         "Build them with ./dev build"
@@ -146,6 +150,8 @@ def server_command(
         str(binaries.folder / "sundog-data"),
         "--runtime",
         str(binaries.runtime),
+        "--native",
+        str(binaries.native),
     ]
     for version, path in pythons.items():
         command += ["--python", f"{version}={path}"]

@@ -14,8 +14,7 @@ def fmt() -> None:
     from . import check, setup
 
     setup.set_up()
-    sources = check.tracked("server/**/*.h", "server/**/*.cc", "python/native/*.cc", "bench/*.cc")
-    step("clang-format", ["clang-format-19", "-i", *sources])
+    step("clang-format", ["clang-format-19", "-i", *check.cpp_sources()])
     step("ruff", [PYTHON, "-m", "ruff", "check", "-q", "--fix-only", "."])
     step("ruff format", [PYTHON, "-m", "ruff", "format", "-q", "."])
 
@@ -26,7 +25,7 @@ def run_sundog(words: list[str]) -> int:
 
     build("release")
     extra = {
-        "PYTHONPATH": f"{BUILD / 'release' / 'python'}:{ROOT / 'python'}",
+        "PYTHONPATH": str(ROOT / "python"),
         "SUNDOG_BIN_DIR": str(BUILD / "release" / "bin"),
     }
     os.execvpe(str(PYTHON), [str(PYTHON), "-m", "sundog", *words], environment(extra))
