@@ -36,6 +36,7 @@ class FakeLedger final : public meter::Ledger {
                 {"plan", plan.name}};
   }
   Status sync() override { return done; }
+  Status ready() override { return done; }
   std::vector<meter::UsageRecord> records;
 };
 

@@ -299,6 +299,8 @@ void WholeServer::on_signal() {
   }
   log_.info("draining", {{"grace_ms", options_.grace.count()}});
   api_->drain();
+  // Before the invoker: a job whose next invocation is refused would fail instead of waiting for the next server.
+  jobs_->ask_to_stop();
   events_->stop();
   runs_->stop();
   invoker_->drain(options_.grace, [this] {

@@ -71,6 +71,7 @@ class FakeJobs final : public data::Jobs {
   Result<std::vector<data::Job>> list(const std::string&, size_t) const override { return std::vector<data::Job>{}; }
   Status cancel(const std::string&, const std::string&) override { return done; }
   Status start() override { return done; }
+  void ask_to_stop() override {}
   void stop() override {}
 
   data::Job last;
