@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .build import build
-from .steps import BUILD, PYTHON, ROOT, StepFailed, environment, say
+from .cpp_functions import functions
+from .steps import BUILD, PYTHON, ROOT, VENV, StepFailed, environment, say
 
 LAYERS = ["base", "net", "store", "sandbox", "functions", "meter", "invoke", "data", "learn", "models", "api", "app"]
 FILE_LIMIT = 800
 FUNCTION_LIMIT = 80
+TIDY_PRESET = "release"
 TIDY_STAMPS = BUILD / "tidy"
 
 
@@ -33,6 +37,11 @@ def tracked(*patterns: str) -> list[Path]:
     return sorted(path for path in {ROOT / line for line in listed.stdout.splitlines()} if path.is_file())
 
 
+def name_of(path: Path) -> str:
+    """As a finding names a file."""
+    return str(path.relative_to(ROOT))
+
+
 def output_of(command: list[str | Path]) -> tuple[int, str]:
     """Runs a checker and gives its status and what it said."""
     words = [str(word) for word in command]
@@ -41,17 +50,33 @@ def output_of(command: list[str | Path]) -> tuple[int, str]:
 
 
 def upward_includes() -> Iterator[str]:
-    """An include of a module that stands higher than the file's own."""
+    """An include of a module that stands higher than the file's own; an import of the SDK in the runtime."""
     for path in tracked("server/**/*.h", "server/**/*.cc"):
         module = path.relative_to(ROOT / "server").parts[0]
+        if module not in LAYERS:
+            yield f"{name_of(path)}: {module} is no module of CONTRIBUTING.md's first rule"
+            continue
+        above = LAYERS[LAYERS.index(module) + 1 :]
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            found = re.match(r'#include "([a-z]+)/', line)
-            if found and found[1] in LAYERS and LAYERS.index(found[1]) > LAYERS.index(module):
-                yield f"{path.relative_to(ROOT)}:{number}: {module} includes {found[1]}, which stands above it"
+            found = re.match(r'\s*#\s*include "([a-z]+)/', line)
+            if found and found[1] in above:
+                yield f"{name_of(path)}:{number}: {module} includes {found[1]}, which stands above it"
     for path in tracked("python/sundog/runtime/*.py"):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if re.match(r"\s*(from|import) (sundog(?!\.runtime)|\.\.)", line):
-                yield f"{path.relative_to(ROOT)}:{number}: the runtime imports the SDK"
+        for number, name in imports(path):
+            if name.split(".")[0] == "sundog" and not f"{name}.".startswith("sundog.runtime."):
+                yield f"{name_of(path)}:{number}: the runtime imports the SDK"
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of all that a file of the runtime imports, within functions too."""
+    package = path.relative_to(ROOT / "python").parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
 
 
 def long_files() -> Iterator[str]:
@@ -59,30 +84,21 @@ def long_files() -> Iterator[str]:
     for path in tracked("*.h", "*.cc", "*.py", "*.ts", "*.tsx"):
         lines = len(path.read_text().splitlines())
         if lines > FILE_LIMIT:
-            yield f"{path.relative_to(ROOT)}: {lines} lines, the limit is {FILE_LIMIT}"
+            yield f"{name_of(path)}: {lines} lines, the limit is {FILE_LIMIT}"
 
 
 def long_functions() -> Iterator[str]:
-    """Functions over FUNCTION_LIMIT lines: Python by its own parser, C++ by indentation of what clang-format wrote."""
-    import ast
-
+    """Functions over FUNCTION_LIMIT lines."""
     for path in tracked("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > FUNCTION_LIMIT:
-                    yield f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {length} lines"
-    opening = re.compile(r"^(?: {2})?[\w~:<&*\[\]].*[)>\w] (?:const |override |noexcept |final )*\{$|^[\w~].*\) \{$")
-    for path in tracked("server/**/*.cc", "python/native/*.cc", "server/**/*.h"):
-        begun: tuple[int, str] | None = None
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if begun and line == begun[1]:
-                if number - begun[0] > FUNCTION_LIMIT:
-                    yield f"{path.relative_to(ROOT)}:{begun[0]}: a function of {number - begun[0] + 1} lines"
-                begun = None
-            scope = re.match(r"\s*(?:namespace|class|struct|enum|extern|union)\b", line)
-            if not begun and not scope and opening.match(line):
-                begun = (number, " " * (len(line) - len(line.lstrip())) + "}")
+                    yield f"{name_of(path)}:{node.lineno}: {node.name} has {length} lines"
+    for path in tracked("*.cc", "*.h"):
+        for first, last in functions(path.read_text()):
+            if last - first >= FUNCTION_LIMIT:
+                yield f"{name_of(path)}:{first}: a function of {last - first + 1} lines"
 
 
 def missing_readmes() -> Iterator[str]:
@@ -110,66 +126,103 @@ def broken_links() -> Iterator[str]:
         text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
             if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
-                yield f"{path.relative_to(ROOT)}: the link {target} leads nowhere"
+                yield f"{name_of(path)}: the link {target} leads nowhere"
 
 
-def foreign_words() -> Iterator[str]:
-    """Machine paths and product names that have no place in the project."""
-    for path in tracked("*.md", "*.cc", "*.h", "*.py", "*.toml", "*.txt", "*.cmake", "*.json"):
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-            if re.search(r"/work/(main|shared)|/tmp/bash_jobs|/root/\.", line):
-                yield f"{path.relative_to(ROOT)}:{number}: a path of one machine"
+def machine_paths() -> Iterator[str]:
+    """Paths that only one developer's machine has."""
+    for path in tracked():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            if re.search(r"/work/(main|shared)|/tmp/bash_job[s]|/root/\.(cache|config|local)|/home/[a-z]+/", line):
+                yield f"{name_of(path)}:{number}: a path of one machine"
+
+
+def idle_fuzzers() -> Iterator[str]:
+    """Fuzzers that no CMakeLists.txt names, so that nothing builds or runs them."""
+    named = {
+        name for path in tracked("*CMakeLists.txt") for name in re.findall(r"sundog_fuzzer\((\w+)", path.read_text())
+    }
+    for path in tracked("*_fuzz.cc"):
+        if path.stem not in named:
+            yield f"{name_of(path)}: no CMakeLists.txt has sundog_fuzzer({path.stem} …)"
+
+
+def cpp_sources() -> list[Path]:
+    """All that clang-format formats."""
+    return tracked("*.h", "*.cc")
 
 
 def unformatted() -> Iterator[str]:
-    """What clang-format and ruff would change."""
-    sources: list[str | Path] = [*tracked("server/**/*.h", "server/**/*.cc", "python/native/*.cc", "bench/*.cc")]
-    if sources:
-        status, text = output_of(["clang-format-19", "--dry-run", "--Werror", *sources])
-        if status:
-            files = sorted({line.split(":")[0] for line in text.splitlines() if "error:" in line})
-            yield from (f"{Path(file).relative_to(ROOT)}: not formatted (./dev fmt)" for file in files)
-    for words in (["format", "--check", "-q"], ["check", "-q"]):
-        status, text = output_of([PYTHON, "-m", "ruff", *words, "."])
+    """What clang-format and ruff would change or mend."""
+    if sources := cpp_sources():
+        _, text = output_of(["clang-format-19", "--dry-run", "--Werror", *sources])
+        files = {line.split(":")[0] for line in text.splitlines() if "error:" in line}
+        yield from (f"{Path(file).relative_to(ROOT)}: not formatted (./dev fmt)" for file in files)
+    for words in (["format", "--check"], ["check"]):
+        status, text = output_of([PYTHON, "-m", "ruff", *words, "-q", "--output-format", "concise", "."])
         if status:
             yield from text.splitlines()
 
 
 def wrong_types() -> Iterator[str]:
     """mypy --strict over the SDK, the runtime and the tools."""
-    for target in (["-p", "sundog"], ["-p", "dev"]):
-        folder = "python" if target[1] == "sundog" else "tools"
+    for folder, package in (("python", "sundog"), ("tools", "dev")):
+        command = [str(PYTHON), "-m", "mypy", "--strict", "--no-error-summary", "--config-file", "pyproject.toml", "-p"]
         extra = environment({"MYPYPATH": str(ROOT / folder)})
-        command = [str(PYTHON), "-m", "mypy", "--strict", "--no-error-summary", *target]
-        done = subprocess.run(command, cwd=ROOT, env=extra, capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, package], cwd=ROOT, env=extra, capture_output=True, text=True, check=False)
         if done.returncode:
             yield from (done.stdout + done.stderr).splitlines()
 
 
-def tidy_one(entry: dict[str, str], headers: str) -> str:
-    """clang-tidy on one file, unless this very content passed before."""
-    source = Path(entry["file"])
-    key = hashlib.sha256((headers + source.read_text() + entry["command"]).encode()).hexdigest()
-    stamp = TIDY_STAMPS / key
+def own_headers() -> dict[str, list[Path]]:
+    """Object file → the project's files that it was compiled from, as Ninja noted them when it built."""
+    folder = BUILD / TIDY_PRESET
+    _, text = output_of(["ninja", "-C", folder, "-t", "deps"])
+    found: dict[str, list[Path]] = {}
+    own: list[Path] = []
+    for line in text.splitlines():
+        if line.startswith("    "):
+            path = (folder / line.strip()).resolve()
+            if path.is_relative_to(ROOT) and not path.is_relative_to(BUILD) and not path.is_relative_to(VENV):
+                own.append(path)
+        elif ": #deps" in line:
+            own = found.setdefault(line.split(": #deps")[0], [])
+    return found
+
+
+def object_of(entry: dict[str, str]) -> str:
+    """What a compile command writes."""
+    found = re.search(r" -o (\S+)", entry["command"])
+    return found[1] if found else ""
+
+
+def tidy_one(entry: dict[str, str], read: list[Path]) -> str:
+    """clang-tidy on one file, unless this very content passed before; what it said, if it found something."""
+    digest = hashlib.sha256((ROOT / ".clang-tidy").read_bytes() + entry["command"].encode())
+    for path in sorted({Path(entry["file"]), *read}):
+        digest.update(path.read_bytes())
+    stamp = TIDY_STAMPS / digest.hexdigest()
     if stamp.exists():
         return ""
-    status, text = output_of(["clang-tidy-19", "-p", BUILD / "release", "--quiet", source])
+    status, text = output_of(["clang-tidy-19", "-p", BUILD / TIDY_PRESET, "--quiet", entry["file"]])
     if status == 0:
         stamp.touch()
         return ""
-    return text
+    return text or f"{entry['file']}: error: clang-tidy ended with status {status}"
 
 
 def tidy_findings() -> Iterator[str]:
-    """clang-tidy with the checks of .clang-tidy, on two cores, only what changed since it last passed."""
+    """clang-tidy with the checks of .clang-tidy, on all cores; only what changed since it last passed."""
     TIDY_STAMPS.mkdir(parents=True, exist_ok=True)
-    entries = json.loads((BUILD / "release" / "compile_commands.json").read_text())
-    own = [entry for entry in entries if "/server/" in entry["file"] and entry["file"].endswith(".cc")]
-    digest = hashlib.sha256((ROOT / ".clang-tidy").read_bytes())
-    for header in tracked("server/**/*.h"):
-        digest.update(header.read_bytes())
-    with ThreadPoolExecutor(2) as pool:
-        for text in pool.map(lambda entry: tidy_one(entry, digest.hexdigest()), own):
+    entries = json.loads((BUILD / TIDY_PRESET / "compile_commands.json").read_text())
+    own = [entry for entry in entries if not Path(entry["file"]).is_relative_to(BUILD)]
+    read, everything = own_headers(), tracked("*.h")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for text in pool.map(lambda entry: tidy_one(entry, read.get(object_of(entry)) or everything), own):
             yield from (line for line in text.splitlines() if re.search(r"(warning|error):", line))
 
 
@@ -179,7 +232,8 @@ CHECKS = (
     long_functions,
     missing_readmes,
     broken_links,
-    foreign_words,
+    machine_paths,
+    idle_fuzzers,
     unformatted,
     wrong_types,
     tidy_findings,
@@ -197,4 +251,4 @@ def main() -> None:
             print("   ", line)
         findings += len(found)
     if findings:
-        raise StepFailed(f"./dev check found {findings} things to mend.")
+        raise StepFailed(f"./dev check found {findings} {'thing' if findings == 1 else 'things'} to mend.")

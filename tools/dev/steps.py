@@ -46,6 +46,7 @@ def step(
     extra: Mapping[str, str] | None = None,
     quiet: bool = False,
     timeout: float | None = None,
+    closing: bool = True,
 ) -> None:
     """Runs one command.
 
@@ -56,6 +57,7 @@ def step(
         extra: Environment variables to add.
         quiet: Show its output only if it fails.
         timeout: Seconds after which it is killed.
+        closing: Say how long it took; False leaves the last word to the program.
 
     Raises:
         StepFailed: It could not be started, ended with another status than 0, or ran out of time.
@@ -82,4 +84,5 @@ def step(
         if quiet:
             print(done.stdout[-8000:])
         raise StepFailed(f"{title}: {words[0]} ended with status {done.returncode}. {hint}")
-    say(f"{title}: {time.monotonic() - began:.1f} s")
+    if closing:
+        say(f"{title}: {time.monotonic() - began:.1f} s")
