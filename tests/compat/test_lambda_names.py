@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable
 from typing import Any
@@ -105,9 +106,13 @@ def signed(server: Server, method: str, path: str, body: bytes = b"") -> httpx.R
     """Sent with `path` exactly as written and signed for it, as an SDK with its own encoder might."""
     request = AWSRequest(method, server.url + path, data=body, headers={"Host": server.url.removeprefix("http://")})
     SigV4Auth(Credentials(server.key_id, server.secret), "lambda", "us-east-1").add_auth(request)
-    with httpx.Client() as client:
-        url = httpx.URL(server.url).copy_with(raw_path=path.encode())
-        return client.request(method, url, headers=dict(request.headers), content=body)
+    # http.client leaves the path as it is; httpx would tidy it.
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection.request(method, path, body=body, headers=dict(request.headers))
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return httpx.Response(answer.status, headers=answer.getheaders(), content=content)
 
 
 @pytest.mark.parametrize(
