@@ -87,6 +87,10 @@ void FrameChannel::open(Events events) {
   readable_ = loop_.watch_readable(socket_.get(), [this] { on_readable(); });
 }
 
+void FrameChannel::drain() {
+  if (is_open()) on_readable();
+}
+
 void FrameChannel::close() {
   if (readable_ != 0) loop_.unwatch(readable_);
   if (writable_ != 0) loop_.unwatch(writable_);

@@ -76,6 +76,8 @@ class FrameChannel {
 
   void open(Events events);
   void send(Frame frame);
+  // Delivers what has arrived already, now: for who learns by another way that the peer has ended.
+  void drain();
   void close();
   bool is_open() const { return bool(socket_); }
   // On the host, of whoever sent the first frame; 0 if unknown.

@@ -1,9 +1,11 @@
 #include "sandbox/frames.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 
+#include "net/fake_loop.h"
 #include "sandbox/launcher/protocol.h"
 
 namespace sundog::sandbox {
@@ -59,6 +61,25 @@ TEST(FrameParser, RefusesWhatIsNoFrame) {
   const uint32_t huge = kMaxFrameRaw + 1;
   std::memcpy(frame.data() + 16, &huge, sizeof(huge));
   EXPECT_TRUE(refused(frame)) << "over the limit";
+}
+
+TEST(FrameChannel, DrainDeliversWhatHasArrivedAndThenTheEnd) {
+  auto pair = make_socket_pair();
+  ASSERT_TRUE(pair.ok());
+  FakeClock clock;
+  net::FakeLoop loop(clock);
+  FrameChannel channel(loop, std::move(pair->first));
+  std::vector<std::string> seen;
+  channel.open(
+      {[&](const Frame& frame) { seen.push_back(frame.json); }, [&](const std::string&) { seen.emplace_back("end"); }});
+  const auto words = bytes_of(FrameType::parked, "why", "");
+  ASSERT_EQ(write(pair->second.get(), words.data(), words.size()), ssize_t(words.size()));
+  channel.drain();
+  EXPECT_EQ(seen, std::vector<std::string>{"why"});
+  pair->second.reset();
+  channel.drain();
+  channel.drain();
+  EXPECT_EQ(seen, (std::vector<std::string>{"why", "end"}));
 }
 
 TEST(LauncherProtocol, AcceptsWhatItEncodesAndRefusesTheRest) {

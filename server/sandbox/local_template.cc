@@ -150,6 +150,9 @@ void LocalTemplate::start_in(Cell cell) {
       [this, here](int status) {
         if (!here()) return;
         tree_ = 0;
+        // Its last words (why init failed) may stand in the socket still, while the launcher's report overtook them.
+        if (on_started_) control_->drain();
+        if (!here()) return;
         if (on_started_) return ended_in_init(status);
         if (alive_) on_gone();
       });
