@@ -198,6 +198,16 @@ TEST_F(ApiTest, BillsAndShowsUsage) {
   ASSERT_EQ(usage.size(), 3U);
   EXPECT_EQ(usage[2]["id"], "4");
   EXPECT_EQ(call("GET", "/v1/usage?limit=0", token(Role::viewer))->status(), 400);
+  EXPECT_EQ(call("GET", "/v1/usage?after=none", token(Role::viewer))->status(), 400);
+  std::set<std::string> seen;
+  std::string next;
+  do {
+    const auto page = json(call("GET", "/v1/usage?limit=2&after=" + next, token(Role::viewer)));
+    EXPECT_LE(page["items"].size(), 2U);
+    for (const auto& item : page["items"]) EXPECT_TRUE(seen.insert(item["id"]).second) << item["id"];
+    next = page["next"];
+  } while (!next.empty());
+  EXPECT_EQ(std::ranges::count(ledger_.records, "default", &meter::UsageRecord::tenant), std::ssize(seen));
 }
 
 TEST_F(ApiTest, TellsStatusAndChecks) {

@@ -28,7 +28,7 @@ Result<int64_t> limit_of(const Call& call, int64_t fallback, int64_t most) {
   return limit;
 }
 
-Result<Json> create_dataset(data::Jobs& jobs, const store::Blobs& blobs, const Call& call) {
+Result<Json> create_dataset(data::Jobs& jobs, const store::Blobs& blobs, const MayUseBlob& may_use, const Call& call) {
   SUNDOG_TRY(body, call.json());
   SUNDOG_TRY(name, get_string(body, "name"));
   SUNDOG_TRY(blob, get_string(body, "blob"));
@@ -50,6 +50,10 @@ Result<Json> create_dataset(data::Jobs& jobs, const store::Blobs& blobs, const C
   if (!store::is_blob_id(blob)) {
     return fail(Code::invalid_argument, "\"" + blob + "\" is no blob: it is not 64 hexadecimal digits.",
                 "PUT /v1/blobs answers with one.");
+  }
+  // A blob of others is as absent as one that is nowhere.
+  if (may_use && !may_use(call.principal.tenant, blob)) {
+    return fail(Code::not_found, "No blob \"" + blob + "\".", "PUT /v1/blobs the file first.");
   }
   SUNDOG_TRY(info, blobs.info(blob));
   if (info.bytes == 0) return fail(Code::invalid_argument, "The file is empty.");
@@ -185,10 +189,11 @@ void add_job_routes(Router& router, data::Jobs& jobs) {
 }  // namespace
 
 void add_data_routes(Router& router, data::Datasets& datasets, data::Jobs& jobs, store::Blobs& blobs,
-                     invoke::Invoker& invoker, net::Loop& loop) {
+                     invoke::Invoker& invoker, net::Loop& loop, MayUseBlob may_use) {
   const std::string one = "/v1/datasets/{name}", version = one + "/versions/{version}";
   router.json(
-      "POST", "/v1/datasets", Role::deployer, [&](const CallPtr& call) { return create_dataset(jobs, blobs, *call); },
+      "POST", "/v1/datasets", Role::deployer,
+      [&, may_use = std::move(may_use)](const CallPtr& call) { return create_dataset(jobs, blobs, may_use, *call); },
       {}, 202);
   router.json("GET", "/v1/datasets", Role::viewer, [&](const CallPtr& call) -> Result<Json> {
     SUNDOG_TRY(limit, limit_of(*call, 100, 1000));

@@ -84,15 +84,21 @@ Result<std::vector<std::string>> packages_of(const Json& body) {
   return packages;
 }
 
-// The page of all environments that ?limit=&after= ask for; they are listed in order of id.
-Result<Json> page_of(const Call& call, const std::vector<Environment>& all) {
+// Environments are shared by content; which of them a tenant has asked for is kept here, since the list shows just
+// those.
+std::string asked_key(const std::string& tenant, const std::string& id) {
+  return "environment-askers/" + tenant + "/" + id;
+}
+
+// The page of the tenant's environments that ?limit=&after= ask for; they are listed in order of id.
+Result<Json> page_of(const Call& call, const std::vector<Environment>& all, const store::Catalog& catalog) {
   SUNDOG_TRY(limit, call.query_int("limit", 100));
   const std::string_view after = call.query("after");
   const int64_t most = std::clamp<int64_t>(limit, 1, 1000);
   Json items = Json::array();
   std::string next;
   for (const auto& environment : all) {
-    if (environment.id <= after) continue;
+    if (environment.id <= after || !catalog.get(asked_key(call.principal.tenant, environment.id)).ok()) continue;
     if (static_cast<int64_t>(items.size()) == most) {
       next = items.back()["id"].get<std::string>();
       break;
@@ -104,7 +110,7 @@ Result<Json> page_of(const Call& call, const std::vector<Environment>& all) {
 
 }  // namespace
 
-void add_environment_routes(Router& router, Environments& environments, net::Loop& loop) {
+void add_environment_routes(Router& router, Environments& environments, store::Catalog& catalog, net::Loop& loop) {
   const auto waiting = std::make_shared<Waiting>(environments, loop);
   environments.on_built([&loop, weak = std::weak_ptr(waiting)](const Environment& environment) {
     loop.post([weak, id = environment.id] {
@@ -116,10 +122,11 @@ void add_environment_routes(Router& router, Environments& environments, net::Loo
     SUNDOG_TRY(python, get_string(body, "python", "3.11"));
     SUNDOG_TRY(packages, packages_of(body));
     SUNDOG_TRY(environment, environments.ensure(python, std::move(packages)));
+    SUNDOG_CHECK(catalog.put(asked_key(call->principal.tenant, environment.id), Json::object()));
     return functions::environment_json(environment);
   });
   router.json("GET", "/v1/environments", Role::viewer,
-              [&](const CallPtr& call) { return page_of(*call, environments.list()); });
+              [&](const CallPtr& call) { return page_of(*call, environments.list(), catalog); });
   router.add("GET", "/v1/environments/{id}", Role::viewer,
              [&environments, waiting](const CallPtr& call) { get_environment(call, environments, *waiting); },
              {.run = Run::loop});

@@ -103,22 +103,36 @@ Json usage_json(const meter::UsageRecord& record, const meter::PricePlan& plan) 
           {"cost", meter::cost_of(record, plan).total()}};
 }
 
-// The last `limit` records of the span; older ones by a span that ends before.
+// The last `limit` records of the span, or of those before the record `after`: each page goes further back.
 Result<Json> usage(const Call& call, const Clock& clock, const meter::Ledger& ledger, const meter::PricePlan& plan) {
   SUNDOG_TRY(span, span_of(call, clock));
   SUNDOG_TRY(limit, call.query_int("limit", 100));
   if (limit < 1 || limit > kUsageLimit) {
     return fail(Code::invalid_argument, "\"limit\" is 1 to " + std::to_string(kUsageLimit) + ".");
   }
+  const std::string_view after = call.query("after");
   std::deque<meter::UsageRecord> last;
+  bool found = after.empty(), earlier = false;
   SUNDOG_CHECK(ledger.read(call.principal.tenant, span.from, span.to, [&](const meter::UsageRecord& record) {
+    if (!after.empty() && record.id == after) {
+      found = true;
+      return false;
+    }
     last.push_back(record);
-    if (std::ssize(last) > limit) last.pop_front();
+    if (std::ssize(last) > limit) {
+      last.pop_front();
+      earlier = true;
+    }
     return true;
   }));
+  if (!found) {
+    return fail(Code::invalid_argument,
+                "\"after\" is \"" + std::string(after.substr(0, 80)) + "\", no record of that time.",
+                "It is the \"next\" of the page before.");
+  }
   Json items = Json::array();
   for (const auto& record : last) items.push_back(usage_json(record, plan));
-  return Json{{"items", std::move(items)}, {"next", ""}};
+  return Json{{"items", std::move(items)}, {"next", earlier ? last.front().id : ""}};
 }
 
 // The operator's tenant sees and makes all keys, another only its own.

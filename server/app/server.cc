@@ -240,10 +240,12 @@ void WholeServer::add_routes() {
   api::add_server_routes(*api_, clock_, *ledger_, price_plan_, *invoker_, [this] { return sandbox_->doctor(); }, facts);
   api::add_lambda_routes(router, *functions_, *environments_, *invoker_, *events_, *blobs_);
   api::add_function_routes(router, *functions_, *logs_, *queue_, api_->pool(), loop_);
-  api::add_environment_routes(router, *environments_, loop_);
+  api::add_environment_routes(router, *environments_, *catalog_, loop_);
   api::add_blob_routes(router, *blobs_, *catalog_, clock_,
                        [this](const std::string& tenant, const std::string& blob) { return named(tenant, blob); });
-  api::add_data_routes(router, *datasets_, *jobs_, *blobs_, *invoker_, loop_);
+  api::add_data_routes(
+      router, *datasets_, *jobs_, *blobs_, *invoker_, loop_,
+      [this](const std::string& tenant, const std::string& blob) { return may_use_blob(tenant, blob); });
   api::add_learn_routes(router, *runs_, *studies_);
   api::add_model_routes(router, *registry_, *endpoints_, *predictions_, *invoker_);
   api::add_inference_routes(router, *endpoints_, *functions_, *invoker_, [this] { return !api_->draining(); });

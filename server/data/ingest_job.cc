@@ -15,9 +15,31 @@ invoke::Invocation data_invocation(const std::string& tenant, const std::string&
   return out;
 }
 
+namespace {
+
+// Whether every blob that the answer names was given to the invocation or written by it.
+bool names_only(const Json& answer, const std::set<std::string>& granted) {
+  if (!answer.is_structured()) return true;
+  for (auto item = answer.begin(); item != answer.end(); ++item) {
+    if (answer.is_object() && item.key() == "blob" && item->is_string()) {
+      const auto& blob = item->get_ref<const std::string&>();
+      if (!blob.empty() && !granted.contains(blob)) return false;
+    } else if (!names_only(*item, granted)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
 Result<Json> data_answer(const invoke::InvokeResult& result) {
   SUNDOG_TRY(json, parse_json(result.payload, "the data worker's answer"));
   if (!json.is_object()) return fail(Code::internal, "The data worker's answer is not a JSON object.");
+  // The worker reads hostile bytes: what it says after that is not believed further than what it was given.
+  if (!names_only(json, result.granted_blobs)) {
+    return fail(Code::permission_denied, "The data worker's answer names a blob that it neither got nor wrote.");
+  }
   return json;
 }
 

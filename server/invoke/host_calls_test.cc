@@ -68,6 +68,17 @@ TEST_F(HostCallsTest, ACommittedFileIsABlobThatItMayOpen) {
   EXPECT_EQ(call("file.commit", {{"handle", int64_t{1} << 40}}).error().code, Code::not_found);
 }
 
+TEST_F(HostCallsTest, TheResultSaysWhichBlobsItsAnswerMayName) {
+  const auto granted = world_.blobs->put("granted bytes")->id;
+  start({granted});
+  auto created = call("file.create");
+  ASSERT_EQ(::write(created->fds.at(0).get(), "made here", 9), 9);
+  const std::string made = call("file.commit", {{"handle", created->result["handle"]}})->result["blob"];
+  instance_->finish(TestWorld::outcome(sandbox::Outcome::Kind::ok));
+  ASSERT_TRUE(world_.loop.run_until([&] { return answer_->result.has_value(); }));
+  EXPECT_EQ(answer_->result->granted_blobs, (std::set<std::string>{granted, made}));
+}
+
 TEST_F(HostCallsTest, OneInvocationHoldsSoManyFiles) {
   start();
   for (int i = 0; i < 64; ++i) ASSERT_TRUE(call("file.create").ok());

@@ -48,8 +48,8 @@ struct InvokeResult {
   std::string function_error;  // "" or "Unhandled"
   std::string executed_version;
   std::string log_tail;  // last 4 KB, if asked for
-  std::set<std::string>
-      granted_blobs;  // what it was given and what it wrote: no other blob in its answer is its to name
+  // What it was given and what it wrote: no other blob that its answer names is its to name.
+  std::set<std::string> granted_blobs;
   meter::UsageRecord usage;
 };
 using InvokeCallback = std::function<void(Result<InvokeResult>)>;

@@ -64,8 +64,14 @@ bool is_artefact(const Json& answer) {
          !text_of(*artefact, "format").empty();
 }
 
-void apply_answer(Json& run, const std::string& payload) {
-  const auto parsed = parse_json(payload, "the training function's answer");
+// Else a function could make another tenant's blob its own by naming it.
+bool names_only(const Json& answer, const std::set<std::string>& granted) {
+  const auto artefact = answer.find("artefact");
+  return artefact == answer.end() || artefact->is_null() || granted.contains(text_of(*artefact, "blob"));
+}
+
+void apply_answer(Json& run, const invoke::InvokeResult& result) {
+  const auto parsed = parse_json(result.payload, "the training function's answer");
   if (!parsed.ok() || !parsed->is_object() || !is_artefact(*parsed)) {
     run["state"] = "failed";
     run["error"] = error_json(fail(Code::invalid_argument, "The training function's answer is not a run's result",
@@ -73,6 +79,13 @@ void apply_answer(Json& run, const std::string& payload) {
     return;
   }
   const Json& answer = *parsed;
+  if (!names_only(answer, result.granted_blobs)) {
+    run["state"] = "failed";
+    run["error"] = error_json(fail(Code::permission_denied,
+                                   "The training function answered with a blob that this run did not write",
+                                   "Return the model; the runtime writes it."));
+    return;
+  }
   if (const auto metrics = answer.find("metrics"); metrics != answer.end() && metrics->is_object()) {
     for (const auto& [key, value] : metrics->items()) {
       if (value.is_number()) run["metrics"][key] = value;
@@ -121,7 +134,7 @@ void end_run(Json& run, const Result<invoke::InvokeResult>& result, const Json& 
     const auto failure = parse_json(result->payload, "the function's error");
     run["error"] = function_error_json(failure.ok() && failure->is_object() ? *failure : Json::object());
   } else {
-    apply_answer(run, result->payload);
+    apply_answer(run, *result);
   }
   if (run.value("stop_requested", false) && run["state"] == "failed") run["state"] = "stopped";
   run["ended"] = iso_time(now);

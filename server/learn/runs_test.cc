@@ -110,6 +110,18 @@ TEST_F(RunsTest, AnAnswerEndsTheRunWithItsCostOverAllAttempts) {
   EXPECT_TRUE((*world_.runs->result(kTenant, id)).contains("signature"));
 }
 
+TEST_F(RunsTest, ABlobThatTheRunDidNotWriteIsNotItsArtefact) {
+  const std::string id = world_.start_run()["id"];
+  const auto event = world_.events.accepted[0];
+  const auto blob = std::string(64, 'c');
+  auto result = answered(event, success(blob), 100);
+  result.granted_blobs.erase(blob);
+  world_.end_and_settle(event, result);
+  EXPECT_EQ(world_.get(id)["state"], "failed");
+  EXPECT_EQ(world_.get(id)["error"]["code"], "permission_denied");
+  EXPECT_FALSE(world_.runs->names_blob(kTenant, blob));
+}
+
 TEST_F(RunsTest, TheUsersErrorIsTheRunsError) {
   const std::string id = world_.start_run()["id"];
   const auto event = world_.events.accepted[0];

@@ -274,5 +274,18 @@ TEST_F(ModelsTest, APredictionGoesOnAfterTheShardsThatAreDone) {
   EXPECT_EQ(scored.lineage["kind"], "prediction");
 }
 
+TEST_F(ModelsTest, APredictionTakesNoBlobThatTheModelDidNotWrite) {
+  add("one");
+  ASSERT_TRUE(deploy(1).ok());
+  ASSERT_TRUE(predictions_->predict(kTenant, "risk", {{"dataset", "clients"}, {"as", "scored"}}).ok());
+  const int64_t rows = world_.datasets.versions[0].shards[0].rows;
+  world_.invoker.answer = [&](const invoke::Invocation& call) -> Result<invoke::InvokeResult> {
+    auto result = answered(call, {{"blob", std::string(64, 'f')}, {"rows", rows}, {"bytes", 5}});
+    result.granted_blobs = call.granted_blobs;
+    return result;
+  };
+  EXPECT_EQ(jobs_->run_last().error().code, Code::permission_denied);
+}
+
 }  // namespace
 }  // namespace sundog::testing

@@ -27,13 +27,17 @@ Result<std::vector<Column>> output_schema(const std::vector<Column>& inputs, con
   return schema;
 }
 
-Result<Shard> scored_shard(const Shard& input, const std::string& answer, size_t outputs) {
-  SUNDOG_TRY(json, parse_json(answer, "the model's answer for a shard"));
+Result<Shard> scored_shard(const Shard& input, const invoke::InvokeResult& answer, size_t outputs) {
+  SUNDOG_TRY(json, parse_json(answer.payload, "the model's answer for a shard"));
   SUNDOG_TRY(blob, get_string(json, "blob"));
   SUNDOG_TRY(rows, get_int(json, "rows"));
   SUNDOG_TRY(bytes, get_int(json, "bytes"));
   if (!store::is_blob_id(blob) || rows != input.rows) {
     return fail(Code::internal, fmt::format("The model answered {} rows for a shard of {}", rows, input.rows));
+  }
+  // The function is the user's: it must not make another's blob part of the dataset by naming it.
+  if (!answer.granted_blobs.contains(blob)) {
+    return fail(Code::permission_denied, "The model answered with a blob that it did not write");
   }
   return Shard{input.split, blob, rows, bytes, input.memory_bytes + rows * 8 * static_cast<int64_t>(outputs)};
 }
@@ -136,7 +140,7 @@ class PredictionJobs final : public Predictions {
       for (auto i = first; i < last; ++i) group.push_back(call_for(job, inputs[i], serving));
       SUNDOG_TRY(answers, job.invoke_all(std::move(group), parallel));
       for (size_t i = 0; i < answers.size(); ++i) {
-        SUNDOG_TRY(shard, scored_shard(inputs[first + i], answers[i].payload, (*serving.signature)["outputs"].size()));
+        SUNDOG_TRY(shard, scored_shard(inputs[first + i], answers[i], (*serving.signature)["outputs"].size()));
         scored.push_back(std::move(shard));
       }
       Json keep = Json::array();

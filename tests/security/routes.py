@@ -78,7 +78,7 @@ ROUTES = [
     Route("GET", "/v1/functions/{f}/dead-letters", "viewer"),
     Route("POST", "/v1/functions/{f}/dead-letters/1/redrive", "deployer"),
     # Environments: shared by content, so whoever knows what is asked for knows the id.
-    Route("POST", "/v1/environments", "deployer", "none", {"packages": []}),
+    Route("POST", "/v1/environments", "deployer", "none", {"packages": "no list"}),
     Route("GET", "/v1/environments", "viewer", "own"),
     Route("GET", "/v1/environments/{environment}", "viewer", "none"),
     # Blobs.

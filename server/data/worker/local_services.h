@@ -39,6 +39,7 @@ class BlobsHost final : public worker::Host {
     files_.push_back(std::move(fd));
     return file;
   }
+  const std::set<std::string>& granted() const { return granted_; }
   Result<worker::StoredBlob> commit_file(const std::string& handle) override {
     SUNDOG_TRY(info, blobs_.put_file(files_[std::stoul(handle)].get()));
     granted_.insert(info.id);
@@ -66,6 +67,7 @@ class LocalInvoker final : public invoke::Invoker {
     invoke::InvokeResult result;
     if (answer.ok()) {
       result.payload = dump(*answer);
+      result.granted_blobs = host.granted();
     } else {
       result.function_error = "Unhandled";
       // As sandbox/native_instance.cc makes it.
