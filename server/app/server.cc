@@ -327,13 +327,14 @@ void WholeServer::stop_working() {
   log_.info("stopped");
 }
 
-// Members end in reverse order; the pools' threads end before what they use.
+// Members end in reverse order; the pools' threads end before what they use, and so do the calls that the loop holds.
 WholeServer::~WholeServer() {
   http_.reset();
-  api_.reset();
-  for (Pool* pool : {io_.get(), builders_.get()}) {
+  for (Pool* pool : {api_ ? &api_->pool() : nullptr, io_.get(), builders_.get()}) {
     if (pool != nullptr) pool->stop();
   }
+  loop_.let_go();
+  api_.reset();
 }
 
 }  // namespace

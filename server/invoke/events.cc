@@ -85,6 +85,7 @@ void QueuedEvents::accept(Invocation invocation, Callback<std::string> on_accept
   if (running_) watch(queue);
   const std::string request_id = invocation.request_id;
   Event event{std::move(invocation), clock_.wall()};
+  event.earlier_attempts = event.invocation.attempt - 1;
   if (event.invocation.payload.size() < kBigPayload) {
     return append(std::move(queue), event_body(event), request_id, std::move(on_accepted));
   }

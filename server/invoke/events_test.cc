@@ -96,7 +96,7 @@ TEST_F(EventsTest, RetriesTwiceAndThenBuries) {
   ASSERT_EQ(calls_, 3U);
   for (int i = 0; i < 3; ++i) {
     const auto& usage = world_.ledger.records.at(static_cast<size_t>(i));
-    EXPECT_EQ(usage.id, usage.request_id + "-" + std::to_string(i + 1));
+    EXPECT_TRUE(usage.id.starts_with(usage.request_id + "-" + std::to_string(i + 1) + "-")) << usage.id;
   }
   // Waits of one and of four seconds lay between.
   EXPECT_GE(world_.ledger.records[1].ended - world_.ledger.records[0].ended, Millis{1'000});
@@ -128,7 +128,7 @@ TEST_F(EventsTest, NoRoomUsesUpNoAttempt) {
   world_.functions.deployed["f"].reserved = 1;
   ASSERT_TRUE(eventually([&] { return ended_.size() == 1; }));
   EXPECT_FALSE(ended_[0].second);
-  EXPECT_EQ(world_.ledger.records.at(0).id, world_.ledger.records[0].request_id + "-1");
+  EXPECT_TRUE(world_.ledger.records.at(0).id.starts_with(world_.ledger.records[0].request_id + "-1-"));
 }
 
 TEST_F(EventsTest, AnEventThatFindsNoRoomForSixHoursIsBuried) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/crypto.h"
 #include "base/kill_point.h"
 #include "invoke/answers.h"
 
@@ -33,7 +34,8 @@ meter::UsageRecord usage_of(Context& context, const Run& run) {
   const auto& config = run.version->config;
   meter::UsageRecord usage;
   usage.request_id = run.invocation.request_id;
-  usage.id = usage.request_id + "-" + std::to_string(run.invocation.attempt);
+  // An attempt's number may come again (a dead letter put back); what ran twice is booked as two.
+  usage.id = usage.request_id + "-" + std::to_string(run.invocation.attempt) + "-" + hex(random_bytes(4));
   usage.tenant = run.invocation.tenant;
   usage.function = config.name;
   usage.version = run.version->version;

@@ -164,6 +164,7 @@ Result<Invocation> StoredRuns::invocation_of(const std::string& tenant, const Js
   event.function = run["function"];
   event.qualifier = run["qualifier"];
   event.request_id = run["request_id"];
+  event.attempt = static_cast<int>(run["attempt"].get<int64_t>()) + 1;  // more than 1 if an event of it was lost
   event.payload = dump(run["parameters"]);
   event.tags = {{"run", run["id"]}};
   event.kind = functions::Kind::training;

@@ -23,7 +23,7 @@
 namespace sundog::meter {
 
 struct UsageRecord {
-  std::string id;  // request id + attempt: unique
+  std::string id;  // request id, attempt and a random part: one for each time that something ran
   std::string tenant, function, version;
   std::string kind;  // function, data, training, prediction
   std::string request_id;

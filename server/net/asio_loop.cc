@@ -122,6 +122,15 @@ void AsioLoop::stop() {
   state_->context.stop();
 }
 
+void AsioLoop::let_go() {
+  state_->context.restart();
+  // What runs may ask for one more timer; nothing that ends asks for ever more.
+  for (int round = 0; round < 3; ++round) {
+    state_->timers.clear();
+    state_->context.poll();
+  }
+}
+
 void AsioLoop::on_signal(std::function<void(int)> on_signal) {
   state_->on_signal = std::move(on_signal);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) state_->signals.add(signal);

@@ -29,6 +29,10 @@ class AsioLoop final : public Loop {
   void run();
   void stop();
 
+  // After run(): runs what was posted and drops every timer, so that what those own ends while what it uses still
+  // stands.
+  void let_go();
+
   // Calls `on_signal` on the loop's thread for SIGTERM, SIGINT and SIGHUP, each time.
   void on_signal(std::function<void(int signal)> on_signal);
 

@@ -137,6 +137,21 @@ TEST(AsioLoop, HearsSignals) {
   EXPECT_EQ(heard, SIGHUP);
 }
 
+TEST(AsioLoop, LetsGoOfWhatItHolds) {
+  AsioLoop loop;
+  const auto held = std::make_shared<int>(0);
+  loop.run_after(1h, [held] { ++*held; });
+  loop.run_after(0ms, [&loop] { loop.stop(); });
+  loop.run();
+  loop.post([held, &loop] {
+    ++*held;
+    loop.run_after(1h, [held] { ++*held; });
+  });
+  loop.let_go();
+  EXPECT_EQ(*held, 1);
+  EXPECT_EQ(held.use_count(), 1);
+}
+
 TEST(FakeLoop, StepsThroughTimersInOrderOfTime) {
   FakeClock clock;
   FakeLoop loop(clock);

@@ -1,0 +1,93 @@
+"""kill -9 of the launcher, a template or an instance while an invocation runs: its caller is told, the next call works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import httpx
+import pytest
+from lambda_calls import create, invoke
+from leftovers import Leftovers, parent_of
+
+from harness import Server, eventually
+
+SOURCE = """
+import time
+def handler(event, context):
+    time.sleep(event)
+    return event
+"""
+
+
+class Waiting:
+    """A call of a function that waits, made in a thread of its own."""
+
+    def __init__(self, server: Server, function: str, seconds: int) -> None:
+        self.answer: httpx.Response | None = None
+
+        def call() -> None:
+            with server.http() as http:
+                self.answer = invoke(http, function, seconds)
+
+        self.thread = threading.Thread(target=call)
+        self.thread.start()
+
+    def ended(self) -> httpx.Response:
+        """The answer, which must come long before the function's own time is over."""
+        self.thread.join(8)
+        assert not self.thread.is_alive(), "the caller was left waiting"
+        assert self.answer is not None
+        return self.answer
+
+
+def launcher(leftovers: Leftovers) -> int:
+    """The process that bears the server's name and mounts nothing."""
+    (found,) = [pid for pid, marks in leftovers.processes().items() if marks == ["launcher"]]
+    return found
+
+
+def instances(leftovers: Leftovers) -> list[int]:
+    """Processes in cells whose parent is in a cell, too: forked from a template."""
+    cells = {pid for pid, marks in leftovers.processes().items() if "cell" in marks}
+    return [pid for pid in cells if parent_of(pid) in cells]
+
+
+def template(leftovers: Leftovers) -> int:
+    """What the instances were forked from."""
+    (found,) = {parent_of(pid) for pid in instances(leftovers)}
+    return found
+
+
+def instance(leftovers: Leftovers) -> int:
+    """The one instance."""
+    (found,) = instances(leftovers)
+    return found
+
+
+@pytest.mark.parametrize("victim", [launcher, template, instance])
+def test_a_process_is_killed_during_an_invocation(
+    victim: Callable[[Leftovers], int], fresh_server: Callable[..., Server], package: Callable[..., bytes]
+) -> None:
+    server = fresh_server("--idle-instance", "1", "--idle-template", "1").start()
+    leftovers = Leftovers(server)
+    with server.http() as http:
+        create(http, "waits", package(app=SOURCE), timeout=30)
+        waiting = Waiting(server, "waits", 25)
+        eventually(
+            lambda: [one["state"] for one in http.get("/v1/fleet").json()["instances"]] == ["busy"],
+            what="a busy instance",
+        )
+        os.kill(victim(leftovers), signal.SIGKILL)
+        answer = waiting.ended()
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["X-Amz-Function-Error"] == "Unhandled"
+        assert answer.json()["errorType"] == "Runtime.ExitError"
+        assert answer.headers["x-amzn-RequestId"] in answer.json()["errorMessage"]
+        again = invoke(http, "waits", 0)
+        assert again.status_code == 200, again.text
+        assert again.json() == 0
+    assert server.stop() == 0
+    leftovers.assert_none()
