@@ -20,6 +20,13 @@ if(NOT SUNDOG_ARROW_VERSION MATCHES "^26\\.0\\.")
   message(FATAL_ERROR "${SUNDOG_PYTHON} has pyarrow ${SUNDOG_ARROW_VERSION}, but Sundog is built for 26.0.*: its libraries carry the version in their names. Install it: ${SUNDOG_PYTHON} -m pip install 'pyarrow==26.0.*'")
 endif()
 
+set(SUNDOG_ARROW_INCLUDE ${SUNDOG_ARROW_FOLDER}/include)
+if(SKBUILD)
+  # pip's build environment has another random path each time; by this link ccache sees the same one.
+  file(CREATE_LINK ${SUNDOG_ARROW_INCLUDE} ${CMAKE_BINARY_DIR}/arrow-include SYMBOLIC)
+  set(SUNDOG_ARROW_INCLUDE ${CMAKE_BINARY_DIR}/arrow-include)
+endif()
+
 function(sundog_arrow_library name file)
   set(path ${SUNDOG_ARROW_FOLDER}/${file}.so.2600)
   if(NOT EXISTS ${path})
@@ -27,7 +34,7 @@ function(sundog_arrow_library name file)
   endif()
   add_library(Arrow::${name} SHARED IMPORTED GLOBAL)
   set_target_properties(Arrow::${name} PROPERTIES IMPORTED_LOCATION ${path}
-                        INTERFACE_INCLUDE_DIRECTORIES ${SUNDOG_ARROW_FOLDER}/include)
+                        INTERFACE_INCLUDE_DIRECTORIES ${SUNDOG_ARROW_INCLUDE})
 endfunction()
 sundog_arrow_library(arrow libarrow)
 sundog_arrow_library(compute libarrow_compute)

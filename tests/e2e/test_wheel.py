@@ -21,6 +21,7 @@ FOLDER = ROOT / "build" / "wheel-test"
 USE = """
 import json, sys
 from pathlib import Path
+import pandas
 import sundog
 from sundog.launch import LocalServer
 
@@ -34,7 +35,10 @@ server = LocalServer(Path(sys.argv[1]))
 try:
     token = server.wait_ready()
     cloud = sundog.connect(server.url, token)
-    print(json.dumps({"answer": twice.remote(21), "version": cloud.status()["version"], "from": sundog.__file__}))
+    answer = {"answer": twice.remote(21), "version": cloud.status()["version"], "from": sundog.__file__}
+    # By sundog-data, which needs the Arrow of the installed pyarrow.
+    answer["rows"] = cloud.datasets.create("numbers", pandas.DataFrame({"n": range(7)})).rows
+    print(json.dumps(answer))
 finally:
     server.stop()
 """
@@ -93,7 +97,7 @@ def test_the_installed_server_runs_a_function(installed: Path, tmp_path: Path) -
     script = tmp_path / "use.py"
     script.write_text(USE)
     said = json.loads(run(installed / "bin" / "python", script, tmp_path / "data", cwd=tmp_path))
-    assert (said["answer"], said["version"]) == (42, "0.1.0")
+    assert (said["answer"], said["version"], said["rows"]) == (42, "0.1.0", 7)
     assert Path(said["from"]).is_relative_to(installed)
 
 

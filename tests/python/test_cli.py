@@ -235,3 +235,37 @@ def test_up_without_programs_or_with_another_pyarrow(tmp_path: Path, monkeypatch
     result = run(FakeServer({}), "up", "--data", str(tmp_path))
     assert "pyarrow 25.0.0 is installed, but the server needs 26.0.*" in result.stderr
     assert 'pip install "pyarrow==26.0.*"' in result.stderr
+
+
+def test_doctor_asks_a_server_of_its_own_where_none_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sundog import cloud, launch
+    from sundog.errors import Unavailable
+
+    monkeypatch.setenv("SUNDOG_DATA", str(tmp_path / "none"))
+    monkeypatch.delenv("SUNDOG_URL", raising=False)
+    stopped = []
+
+    class OwnServer:
+        url = "http://own"
+
+        def __init__(self, data: Path) -> None:
+            assert data.parent.is_dir()
+
+        def wait_ready(self) -> str:
+            return "sk-own"
+
+        def stop(self) -> None:
+            stopped.append(True)
+
+    def connect(url: str | None = None, key: str | None = None, **_: object) -> object:
+        if url is None:
+            raise Unavailable("No server answers.")
+        assert (url, key) == ("http://own", "sk-own")
+        return type("Own", (), {"doctor": lambda self: [{"check": "seccomp", "ok": True, "detail": "works"}]})()
+
+    monkeypatch.setattr(launch, "LocalServer", OwnServer)
+    monkeypatch.setattr(cloud, "connect", connect)
+    result = CliRunner().invoke(app, ["doctor"], obj=Connection(), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "seccomp" in result.stdout
+    assert stopped == [True]
