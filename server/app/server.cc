@@ -323,7 +323,7 @@ void WholeServer::leave_once_answered(Millis left) {
 void WholeServer::stop_working() {
   jobs_->stop();
   const Status synced = ledger_->sync();
-  if (!synced.ok()) log_.error("ledger_not_synced", synced.error());
+  if (!synced.ok()) log_.error("ledger_not_synced", synced.error(), {{"hint", synced.error().hint}});
   log_.info("stopped");
 }
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lambda_calls import create, invoke
 
-from harness import Server
+from harness import Server, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 MEGABYTE = 1 << 20
@@ -87,3 +88,64 @@ def test_every_store_says_so_and_goes_on(
     server.start()
     with server.http() as http:
         assert http.get(f"/v1/blobs/{kept}").content == whole
+
+
+def test_usage_is_kept_and_calls_are_refused_until_it_is_written(
+    small_disk: Path, fresh_server: Callable[..., Server], package: Callable[..., bytes]
+) -> None:
+    server = fresh_server(data=small_disk / "data").start()
+    source = "def handler(event, context):\n    for n in range(event): print('line', n, 'x' * 60)\n    return event"
+    with server.http() as http:
+        create(http, "prints", package(app=source))
+        answered = [invoke(http, "prints", 3).headers["x-amzn-RequestId"]]
+        ballast = fill(small_disk, leave=0)
+        refused = None
+        for _ in range(200):  # until the page that the ledger has open is full
+            answer = invoke(http, "prints", 300)
+            if answer.status_code != 200:
+                refused = answer
+                break
+            assert answer.json() == 300
+            answered.append(answer.headers["x-amzn-RequestId"])
+        assert refused is not None, "a full disk never stopped the calls"
+        assert refused.status_code == 503, refused.text
+        assert "ledger" in refused.text
+        assert "space" in refused.text
+        assert invoke(http, "prints", 1).status_code == 503
+        assert http.get("/healthz").status_code == 200
+        assert http.get("/v1/functions/prints/logs").status_code == 200  # writes what waits to be written
+
+        ballast.unlink()
+        after = invoke(http, "prints", 2)
+        assert after.status_code == 200, after.text
+        answered.append(after.headers["x-amzn-RequestId"])
+        booked = [record["request_id"] for record in http.get("/v1/usage?limit=1000").json()["items"]]
+        assert sorted(booked) == sorted(answered)
+
+        def gap() -> bool:
+            lines = http.get("/v1/functions/prints/logs?limit=10000&after=0").text
+            return "lines before this one were not kept: " in lines and "No space left on device" in lines
+
+        eventually(gap, what="the line that says which lines of the log were lost")
+    assert server.stop() == 0
+    server.start()
+    with server.http() as http:
+        booked = [record["request_id"] for record in http.get("/v1/usage?limit=1000").json()["items"]]
+        assert sorted(booked) == sorted(answered)
+
+
+def test_usage_that_was_never_written_is_told_at_the_end(
+    small_disk: Path, fresh_server: Callable[..., Server], package: Callable[..., bytes]
+) -> None:
+    server = fresh_server(data=small_disk / "data").start()
+    with server.http() as http:
+        create(http, "echo", package(app="def handler(event, context):\n    return event"))
+        assert invoke(http, "echo", 1).status_code == 200
+        fill(small_disk, leave=0)
+        last = ""
+        while (answer := invoke(http, "echo", 1)).status_code == 200:
+            last = answer.headers["x-amzn-RequestId"]
+        assert answer.status_code == 503
+    assert server.stop() == 0
+    (told,) = [line for line in server.tail().splitlines() if "ledger_not_synced" in line]
+    assert last in told
