@@ -55,8 +55,9 @@ class Bill:
 
     def _sums(self) -> str:
         total, always = money(self.total, self.currency), money(self.always_on, self.currency)
-        text = f"Total {total}. Always-on servers of the same memory: {always}"
-        return text + (f", {self.always_on / self.total:,.0f} times as much." if self.total > 0 else ".")
+        text = f"Total {total}. Always-on servers of the same memory, since each function's first call: {always}"
+        factor = self.always_on / self.total if self.total > 0 else 0.0
+        return text + (f", {factor:,.{0 if factor >= 10 else 1}f} times as much." if factor else ".")
 
     def __str__(self) -> str:
         columns, rows = self.rows()

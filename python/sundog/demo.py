@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sundog.launch import LocalServer
 
 MODULE = "risk_assessment"
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def example_folder() -> Path:
@@ -136,6 +138,8 @@ def run_demo(*, cloud: Cloud | None = None, keep: bool = False, as_json: bool = 
     server: LocalServer | None = None
     folder: Path | None = None
     finished = False
+    for number in ENDS:
+        signal.signal(number, _interrupted)
     try:
         if cloud is None:
             with view.step("Start a server") as report:
@@ -149,10 +153,8 @@ def run_demo(*, cloud: Cloud | None = None, keep: bool = False, as_json: bool = 
         measured = _show(cloud, view, token)
         finished = True
     finally:
-        if server is not None and not (keep and finished):
-            server.stop()
-        if folder is not None and not (keep and finished):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not (keep and finished):
+            _end(view, server, folder)
     if keep and server is not None:
         measured["server"] = {"url": server.url, "pid": server.process.pid, "data": str(server.data)}
         view.say(f"\nThe server goes on at {server.url} (process {server.process.pid}).", "bold")
@@ -163,12 +165,32 @@ def run_demo(*, cloud: Cloud | None = None, keep: bool = False, as_json: bool = 
     return measured
 
 
+def _interrupted(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _end(view: View, server: LocalServer | None, folder: Path | None) -> None:
+    """Leaves nothing: no process, no file; a second Ctrl-C does not keep it from that."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDS}
+    try:
+        view.cost = lambda: 0.0
+        with view.step("End the server, remove its folder"):
+            if server is not None:
+                server.stop()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _show(cloud: Cloud, view: View, token: str) -> dict[str, Any]:
     view.cost = lambda: cloud.bill().total
     found = load_example().assess(cloud, view.step)
     predictions = _predict_with_curl(cloud, view, token, found.clients)
     decisions = _decide(view, found)
-    first, warm, zero = _to_zero_and_back(cloud, view, found)
+    left, zero = _to_zero(cloud, view)
+    first, warm = _back_from_zero(view, found)
     bill = cloud.bill()
     view.say("")
     view.say(str(bill))
@@ -185,6 +207,7 @@ def _show(cloud: Cloud, view: View, token: str) -> dict[str, Any]:
         "predictions": predictions,
         "decisions": decisions,
         "seconds_to_zero": zero,
+        "instances_left": left,
         "first_call_from_zero_ms": first,
         "warm_call_ms": warm,
         "bill": bill.json,
@@ -240,27 +263,28 @@ def _decide(view: View, found: Any) -> list[Any]:
     return decisions
 
 
-def _to_zero_and_back(cloud: Cloud, view: View, found: Any, timeout: float = 30.0) -> tuple[float, float, float]:
-    """Waits until no instance runs; then times a first call and the best of ten more. Milliseconds, and seconds waited."""
+def _to_zero(cloud: Cloud, view: View, timeout: float = 30.0) -> tuple[int, float]:
+    """Waits until no instance runs; how many still do, and the seconds waited."""
     with view.step("Do nothing until the fleet is at zero") as report:
         start = time.monotonic()
         while True:
             count = len(cloud.fleet().get("instances") or ())
-            if count == 0 or time.monotonic() - start > timeout:
+            waited = time.monotonic() - start
+            if count == 0 or waited > timeout:
                 break
             report(f"{count} instances", 0, 0)
             time.sleep(0.1)
-        waited = time.monotonic() - start
-        report.result(
-            f"{count} instances after {waited:.1f} s; nothing runs, nothing costs"
-            if not count
-            else f"{count} instances still run"
-        )
+        report.result(f"{count} instances" + ("; nothing runs, nothing costs" if not count else " still run"))
+    return count, round(waited, 2)
+
+
+def _back_from_zero(view: View, found: Any) -> tuple[float, float]:
+    """The milliseconds of a first call, and of the best of ten more."""
     with view.step("First call from zero") as report:
         first = _milliseconds(lambda: found.endpoint.predict(found.clients[:1]))
         warm = min(_milliseconds(lambda: found.endpoint.predict(found.clients[:1])) for _ in range(10))
         report.result(f"{first:.1f} ms; warm {warm:.1f} ms")
-    return round(first, 2), round(warm, 2), round(waited, 2)
+    return round(first, 2), round(warm, 2)
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -89,14 +90,12 @@ def find_pythons() -> dict[str, str]:
     # A virtual environment's interpreter brings its packages along; functions get the plain one.
     base = getattr(sys, "_base_executable", None) or sys.executable
     found = {this: os.path.realpath(base)}
-    for minor in range(9, 20):
-        version = f"3.{minor}"
-        path = shutil.which(f"python{version}")
-        if version not in found and path is not None:
-            real = _real_interpreter(path)
-            if real is not None:
-                found[version] = real
-    return found
+    others = {f"3.{minor}": shutil.which(f"python3.{minor}") for minor in range(9, 20)}
+    paths = {version: path for version, path in others.items() if path is not None and version not in found}
+    # At once: a version manager's shim may take a tenth of a second.
+    with ThreadPoolExecutor(len(paths) or 1) as pool:
+        started = dict(zip(paths, pool.map(_real_interpreter, paths.values()), strict=True))
+    return found | {version: real for version, real in started.items() if real is not None}
 
 
 def _real_interpreter(path: str) -> str | None:
