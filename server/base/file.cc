@@ -49,7 +49,7 @@ Status write_and_sync(const Path& path, std::string_view content, unsigned mode)
 
 Status write_file_durably(const Path& path, std::string_view content, unsigned mode) {
   const Path beside = path.string() + ".new-" + short_id("w");
-  const auto written = write_and_sync(beside, content, mode);
+  auto written = write_and_sync(beside, content, mode);
   if (!written.ok()) {
     ::unlink(beside.c_str());
     return written;

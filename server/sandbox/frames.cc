@@ -123,8 +123,7 @@ void FrameChannel::on_readable() {
   // A few reads a turn, so that one loud instance does not keep the loop from the others.
   for (int turn = 0; turn < 8; ++turn) {
     auto received = launcher::receive_with_fds(socket_.get(), buffer.data(), buffer.size());
-    std::vector<UniqueFd> fds;
-    for (const int fd : received.fds) fds.emplace_back(fd);
+    std::vector<UniqueFd> fds(received.fds.begin(), received.fds.end());
     if (received.bytes < 0 && errno == EAGAIN) return;
     if (received.bytes <= 0) return fail(received.bytes == 0 || errno == ECONNRESET ? "" : std::strerror(errno));
     if (received.truncated) return fail("More descriptors than a message may carry.");
@@ -155,6 +154,7 @@ void FrameChannel::on_writable() {
   while (!outgoing_.empty()) {
     auto& out = outgoing_.front();
     std::vector<int> fds;
+    fds.reserve(out.fds.size());
     for (const auto& fd : out.fds) fds.push_back(fd.get());
     const ssize_t sent =
         launcher::send_with_fds(socket_.get(), std::string_view(out.bytes).substr(out.sent), fds.data(), fds.size());

@@ -123,7 +123,7 @@ class LocalSandbox final : public Sandbox {
     auto refused = std::make_shared<std::optional<Error>>();
     const uint64_t id = launcher_->start_tree(
         std::move(tree),
-        [exit, refused](Result<int> pid) {
+        [exit, refused](const Result<int>& pid) {
           if (pid.ok()) return;
           *refused = pid.error();
           exit->tell(-1);

@@ -360,7 +360,7 @@ class SqliteQueue final : public Queue {
     soon_.clear();
   }
 
-  Operation append_operation(std::string queue, std::string body, Millis delay, std::shared_ptr<int64_t> id) {
+  Operation append_operation(std::string queue, std::string body, Millis delay, const std::shared_ptr<int64_t>& id) {
     Operation operation;
     operation.bytes = body.size();
     operation.work = [this, queue = std::move(queue), body = std::move(body), delay, id](Status&) -> Status {
