@@ -1,6 +1,8 @@
 #include "invoke/function_logs.h"
 
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include "store/test_folder.h"
 
@@ -33,6 +35,46 @@ class LogsTest : public testing::Test {
   store::TestFolder folder_;
   std::unique_ptr<FunctionLogs> logs_;
 };
+
+// While it lives, no file of this process can grow beyond `bytes`.
+class FileLimit {
+ public:
+  explicit FileLimit(rlim_t bytes) {
+    before_handler_ = ::signal(SIGXFSZ, SIG_IGN);
+    EXPECT_EQ(::getrlimit(RLIMIT_FSIZE, &before_), 0);
+    const rlimit lower{bytes, before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &lower), 0);
+  }
+  ~FileLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, before_handler_);
+  }
+  FileLimit(const FileLimit&) = delete;
+  FileLimit& operator=(const FileLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  sighandler_t before_handler_ = SIG_DFL;
+};
+
+TEST_F(LogsTest, SaysHowManyLinesTheDiskRefused) {
+  open();
+  logs_->append("t", "f", "r", "before");
+  ASSERT_EQ(read().size(), 1U);
+  {
+    const FileLimit full(static_cast<rlim_t>(on_disk()) + 10);
+    logs_->append("t", "f", "r", "lost\nlost as well");
+    ASSERT_TRUE(logs_->read("t", "f", 0, 10).ok());
+  }
+  logs_->append("t", "f", "r", "after");
+  read();
+  open();
+  const auto lines = read();
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_EQ(lines[0].text, "before");
+  EXPECT_THAT(lines[1].text, HasSubstr("2 lines before this one were not kept"));
+  EXPECT_EQ(lines[2].text, "after");
+}
 
 TEST_F(LogsTest, ReadsWhatWasAppendedAtOnce) {
   open();

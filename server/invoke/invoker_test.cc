@@ -65,6 +65,21 @@ TEST(Invoker, TheAnswerNeverComesFromInsideTheCall) {
   EXPECT_EQ(unknown->error->code, Code::not_found);
 }
 
+TEST(Invoker, NothingBeginsThatCannotBeBilled) {
+  TestWorld world;
+  world.functions.deploy("f");
+  world.ledger.refusal = fail(Code::unavailable, "The ledger cannot be written.");
+  const auto refused = world.call("f");
+  world.loop.run_pending();
+  ASSERT_TRUE(refused->error);
+  EXPECT_EQ(refused->error->code, Code::unavailable);
+  EXPECT_EQ(world.sandbox.forks, 0);
+  world.ledger.refusal.reset();
+  const auto taken = world.call("f");
+  world.loop.run_pending();
+  EXPECT_TRUE(taken->result);
+}
+
 TEST(Invoker, ReservedConcurrencyQueuesTheRest) {
   TestWorld world;
   world.functions.deploy("f");

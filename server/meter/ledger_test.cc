@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -59,6 +60,47 @@ class LedgerTest : public testing::Test {
   Path folder_ = (::access("/dev/shm", W_OK) == 0 ? Path("/dev/shm") : std::filesystem::temp_directory_path()) /
                  short_id("ledger-test");
 };
+
+// While it lives, no file of this process can grow beyond `bytes`.
+class FileLimit {
+ public:
+  explicit FileLimit(rlim_t bytes) {
+    before_handler_ = ::signal(SIGXFSZ, SIG_IGN);
+    EXPECT_EQ(::getrlimit(RLIMIT_FSIZE, &before_), 0);
+    const rlimit lower{bytes, before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &lower), 0);
+  }
+  ~FileLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, before_handler_);
+  }
+  FileLimit(const FileLimit&) = delete;
+  FileLimit& operator=(const FileLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  sighandler_t before_handler_ = SIG_DFL;
+};
+
+TEST_F(LedgerTest, KeepsWhatTheDiskRefusesAndWritesItInOrder) {
+  auto ledger = open();
+  ASSERT_TRUE(ledger->append(record("a")).ok());
+  {
+    const FileLimit full(std::filesystem::file_size(segments().at(0)) + 100);
+    EXPECT_EQ(ledger->append(record("b")).error().code, ledger->ready().error().code);
+    EXPECT_FALSE(ledger->append(record("c")).ok());
+    EXPECT_FALSE(ledger->ready().ok());
+    const auto synced = ledger->sync();
+    ASSERT_FALSE(synced.ok());
+    EXPECT_THAT(synced.error().message, HasSubstr("2 usage records"));
+    EXPECT_THAT(synced.error().hint, HasSubstr("\"id\":\"b\""));
+  }
+  EXPECT_TRUE(ledger->ready().ok());
+  EXPECT_TRUE(ledger->append(record("d")).ok());
+  EXPECT_THAT(ids(*ledger), testing::ElementsAre("a", "b", "c", "d"));
+  ledger.reset();
+  EXPECT_THAT(ids(*open()), testing::ElementsAre("a", "b", "c", "d"));
+}
 
 TEST_F(LedgerTest, ReadsBackEveryField) {
   auto written = record("r-1");
