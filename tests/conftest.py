@@ -24,6 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield running
     status = running.stop()
     assert status == 0, f"the server ended with {status}:\n{running.tail()}"
+    # Whatever clients and handlers did wrong is theirs: an error line is the server's own failure.
+    failures = [line for line in running.log.read_text().splitlines() if '"level":"error"' in line]
+    assert not failures, failures
 
 
 @pytest.fixture
