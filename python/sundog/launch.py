@@ -168,6 +168,54 @@ def this_machine_command(data: Path, host: str, port: int, **options: Any) -> li
     )
 
 
+def announce_when_ready(data: Path, say: Callable[[str], None], within: float = 60.0) -> None:
+    """For a process that becomes the server by exec: a process beside it says when it answers, and ends.
+
+    Args:
+        data: The server's data folder, whose client.json names its address.
+        say: Gets the address.
+        within: Seconds after which it gives up.
+    """
+    server, client = os.getpid(), data / "client.json"
+    before = _written(client)
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    if os.fork():  # not the server's child, so that the server need not reap it
+        os._exit(0)
+    try:
+        os.setsid()  # Ctrl-C is for the server
+        _wait_and_say(server, client, before, say, time.monotonic() + within)
+    finally:
+        os._exit(0)
+
+
+def _written(path: Path) -> int:
+    """When a file was written; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _wait_and_say(server: int, client: Path, before: int, say: Callable[[str], None], deadline: float) -> None:
+    import httpx
+
+    while time.monotonic() < deadline and Path(f"/proc/{server}").exists():
+        if _written(client) == before:  # an earlier server's
+            time.sleep(0.02)
+            continue
+        try:
+            url = str(json.loads(client.read_text())["url"])
+            if httpx.get(url + "/healthz", timeout=2.0, trust_env=False).status_code == 200:
+                say(url)
+                return
+        except (OSError, ValueError, KeyError, httpx.HTTPError):
+            pass  # not yet
+        time.sleep(0.02)
+
+
 class LocalServer:
     """A server that this process started on a port of its own, and ends again."""
 

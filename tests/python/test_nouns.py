@@ -355,7 +355,7 @@ def test_bill() -> None:
     bill = parse_bill(golden("bill"))
     text = str(bill)
     assert "risk-fit" in text
-    assert "Always-on servers of the same memory: $0.0600, 619 times as much." in text
+    assert "Always-on servers of the same memory, since each function's first call: $0.0600, 619 times as much." in text
     assert "risk-fit" in bill._repr_html_()
     assert [money(x) for x in (0, 0.0000001, 0.25, 1234.5)] == ["$0.0000", "$0.0000001", "$0.2500", "$1,234.50"]
     assert "Always-on" in str(parse_bill({"lines": [], "total": 0}))

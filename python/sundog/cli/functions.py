@@ -120,6 +120,7 @@ def invoke(
     payload: Annotated[str, typer.Argument(help="JSON, @FILE, or - for stdin.")] = "{}",
     qualifier: Annotated[str, typer.Option(help="A version or alias.")] = "",
     event: Annotated[bool, typer.Option("--event", help="Work on it later; print the request's id.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: the answer is JSON.")] = False,
 ) -> None:
     """Calls a function and prints its answer (always JSON)."""
     text = sys.stdin.read() if payload == "-" else Path(payload[1:]).read_text() if payload[:1] == "@" else payload

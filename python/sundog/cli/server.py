@@ -40,13 +40,19 @@ def up(
 ) -> None:
     """Starts the server here; it runs until Ctrl-C."""
     from sundog.cloud import data_folder
-    from sundog.launch import this_machine_command
+    from sundog.launch import announce_when_ready, this_machine_command
 
     folder = (data or data_folder()).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     command = this_machine_command(folder, host, port, log_level=log_level, no_metrics=no_metrics, strict=strict)
-    note(f"sundog {sundog.__version__} on http://{host}:{port}, data in {folder}")
+    note(f"sundog {sundog.__version__}, data in {folder}")
+    announce_when_ready(folder, say_ready)
     os.execv(command[0], command)
+
+
+def say_ready(url: str) -> None:
+    """On stderr, as the server's log is."""
+    err().print(f"[green]Ready on {url}[/green]  Ctrl-C ends it.")
 
 
 def demo(
