@@ -10,13 +10,13 @@ _CELL = "padding:2px 10px;text-align:{};border-bottom:1px solid #8884"
 
 
 def cell_text(value: Any) -> str:
-    """How a value stands in a table: floats with six significant digits, integers with thousands, None as "–"."""
+    """How a value stands in a table: floats with six significant digits (all of the whole part), integers with thousands, None as "–"."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.6g}"
+        return f"{value:,.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:,.6g}"
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)
