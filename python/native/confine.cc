@@ -207,8 +207,10 @@ int confine_template(const TemplateRules& rules, const char*& step) {
   if (rules.private_tmp) {
     const int error = seal_words(rules.tmp_options, in_force);
     if (error != 0) return errno = error, step = "seal the words of mount", -1;
-    if (rules.filters && (errno = install_template_filter(*parked.words)) != 0)
-      return step = "install the template's filter", -1;
+    if (rules.filters) {
+      errno = install_template_filter(*parked.words);
+      if (errno != 0) return step = "install the template's filter", -1;
+    }
   }
   if (rules.landlock) {
     const int scope = make_scope();

@@ -44,6 +44,7 @@ template <class T>
 Status take(std::string_view& bytes, size_t rows, std::vector<T>& out) {
   if (bytes.size() < rows * sizeof(T)) return fail(Code::data_loss, "A plan file is shorter than its shard.");
   out.resize(rows);
+  // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): the size was checked above.
   if (rows > 0) std::memcpy(out.data(), bytes.data(), rows * sizeof(T));
   bytes.remove_prefix(rows * sizeof(T));
   return done;

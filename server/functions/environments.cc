@@ -37,7 +37,7 @@ class StoredEnvironments final : public Environments {
     SUNDOG_TRY(sorted, checked_requirements(std::move(packages)));
     const std::string id = environment_id(python_version, sorted);
     const std::lock_guard turn(ensure_mutex_);  // one record a set, however many ask at once
-    const auto known = get(id);
+    auto known = get(id);
     if (known.ok() && known->state != Environment::State::failed) return known;
     Environment environment;
     environment.id = id;

@@ -101,7 +101,7 @@ void QueuedEvents::append(std::string queue, std::string body, const std::string
   queue_.append_async(std::move(queue), std::move(body), Millis{0},
                       [&loop = loop_, request_id, on_accepted = std::move(on_accepted)](Result<int64_t> durable) {
                         if (durable.ok()) kill_point("events.accepted");
-                        loop.post([request_id, on_accepted, durable] {
+                        loop.post([request_id, on_accepted, durable = std::move(durable)] {
                           if (durable.ok()) return on_accepted(request_id);
                           on_accepted(durable.error());
                         });

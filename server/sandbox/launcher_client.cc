@@ -59,7 +59,10 @@ int64_t Cell::oom_kills() const {
   return field_of(read_small(oom), "oom_kill");
 }
 Duration Cell::cpu_time() const {
-  return std::chrono::microseconds(field_of(read_small(cpu), "usage_usec"));
+  const std::string text = read_small(cpu);
+  // v2's cpu.stat names its fields; v1's cpuacct.usage is one number of nanoseconds.
+  if (text.starts_with("usage_usec")) return std::chrono::microseconds(field_of(text, "usage_usec"));
+  return Duration{std::atoll(text.c_str())};
 }
 
 LauncherClient::LauncherClient(net::Loop& loop, Clock& clock, Log& log, Options options)
@@ -296,7 +299,8 @@ uint64_t LauncherClient::start_tree(TreeStart spec, Callback<int> on_started, st
   fds.push_back(std::move(spec.output));
   trees_[id] = std::move(on_ended);
   request(header, &spec, std::move(fds),
-          [this, id, on_started = std::move(on_started)](Result<launcher::ReplyHeader> reply, std::vector<UniqueFd>) {
+          [this, id, on_started = std::move(on_started)](Result<launcher::ReplyHeader> reply,
+                                                         const std::vector<UniqueFd>&) {
             if (reply.ok() && reply->error == 0) return on_started(reply->pid);
             trees_.erase(id);
             if (!reply.ok()) return on_started(reply.error());

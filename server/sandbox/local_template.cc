@@ -135,7 +135,7 @@ void LocalTemplate::start_in(Cell cell) {
   output_ = std::make_unique<OutputReader>(starting_.loop, std::move(pipe->first), [this](std::string_view text) {
     init_output_.append(text.substr(0, kInitOutput - std::min(kInitOutput, init_output_.size())));
   });
-  control_->open({[this](Frame frame) { on_frame(std::move(frame)); }, [this](const std::string&) { on_gone(); }});
+  control_->open({[this](const Frame& frame) { on_frame(frame); }, [this](const std::string&) { on_gone(); }});
   auto tree = starting_.python_tree(spec_, cell_.id, std::move(sockets->second), std::move(pipe->second));
   const auto guard = std::weak_ptr<bool>(here_);
   const auto here = [guard] {
@@ -144,7 +144,7 @@ void LocalTemplate::start_in(Cell cell) {
   };
   tree_ = starting_.launcher.start_tree(
       std::move(tree),
-      [this, here](Result<int> pid) {
+      [this, here](const Result<int>& pid) {
         if (here() && !pid.ok()) finish_start(pid.error());
       },
       [this, here](int status) {
@@ -183,7 +183,7 @@ void LocalTemplate::finish_start(Result<std::shared_ptr<TemplateStart>> result) 
   std::exchange(on_started_, nullptr)(std::move(result));
 }
 
-void LocalTemplate::on_frame(Frame frame) {
+void LocalTemplate::on_frame(const Frame& frame) {
   auto fields = parse_json(frame.json, "a template's message");
   if (!fields.ok() || !fields->is_object()) return on_gone();
   if (frame.type == FrameType::configured && on_started_) return limit_start(spec_.init_timeout);
@@ -375,7 +375,7 @@ void LocalTemplate::start_alone_in(Cell cell, Fork request) {
   auto tree = starting_.python_tree(spec_, cell.id, std::move(control->second), std::move(pipe->second));
   const uint64_t id = starting_.launcher.start_tree(
       std::move(tree),
-      [exit](Result<int> pid) {
+      [exit](const Result<int>& pid) {
         if (!pid.ok()) exit->tell(-1);
       },
       [exit](int status) { exit->tell(status); });

@@ -53,7 +53,7 @@ class LocalTemplate final : public Template {
     Callback<std::unique_ptr<Instance>> on_ready;
   };
   void start_in(Cell cell);
-  void on_frame(Frame frame);
+  void on_frame(const Frame& frame);
   void on_parked(const Json& fields);
   void on_forked(uint32_t number, const Json& fields);
   void on_exited(uint32_t number, const Json& fields);

@@ -15,7 +15,7 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "second_deadlock_stack=1",
 }
-THREADED = ("net_test", "store_test", "invoke_test")
+THREADED = ("net_test", "store_test", "invoke_test", "learn_test")
 
 
 def unit_tests(preset: str, names: tuple[str, ...] = ()) -> None:

@@ -129,7 +129,7 @@ int mount_tmpfs(const char* where, int64_t bytes, unsigned mode) {
   mkdir(where, 0755);
   char options[96];
   snprintf(options, sizeof(options), "size=%lld,mode=%o,nr_inodes=%lld", static_cast<long long>(bytes), mode,
-           static_cast<long long>(bytes / 1024 + 1024));
+           static_cast<long long>(bytes) / 1024 + 1024);
   return mount("tmpfs", where, "tmpfs", MS_NOSUID | MS_NODEV, options) == 0 ? 0 : errno;
 }
 
