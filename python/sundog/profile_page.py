@@ -15,9 +15,9 @@ _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1200px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1rem; margin: 0; overflow-wrap: anywhere }
 .dim { color: var(--dim) } .bad { color: var(--bad); font-weight: 600 }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 14px; margin-top: 1.5rem }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 14px; margin-top: 1.5rem }
 .card { background: var(--card); border-radius: 10px; padding: 14px }
-dl { display: grid; grid-template-columns: auto 1fr auto 1fr; gap: 2px 8px; margin: 8px 0 0; font-variant-numeric: tabular-nums }
+dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 8px; margin: 8px 0 0; font-variant-numeric: tabular-nums }
 dt { color: var(--dim) } dd { margin: 0; text-align: right; overflow: hidden; text-overflow: ellipsis }
 svg { width: 100%; height: 90px; margin-top: 8px } rect { fill: var(--bar) } rect.back { fill: var(--dim); opacity: .18 }
 text { fill: var(--ink); font-size: 10px } text.end { text-anchor: end; fill: var(--dim) }

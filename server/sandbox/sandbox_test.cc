@@ -29,6 +29,10 @@ def handler(event, context):
   auto instance = fork(*started->parked, witness);
   ASSERT_TRUE(instance);
   EXPECT_GT(instance->pid(), 1);
+  // Whole pages: a number of another file of the cgroup would hardly be.
+  EXPECT_EQ(instance->memory_bytes() % 4096, 0);
+  EXPECT_EQ(started->parked->memory_bytes() % 4096, 0);
+  EXPECT_GT(started->parked->memory_bytes(), 1 << 20);
   const auto first = invoke(*instance, R"({"who":"Ada"})");
   ASSERT_EQ(first.kind, Kind::ok) << first.payload << first.detail << witness.output;
   EXPECT_EQ(Json::parse(first.payload)["calls"], 1);

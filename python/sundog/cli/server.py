@@ -126,13 +126,19 @@ def _fleet_rows(found: Any) -> list[list[Any]]:
     for instance in found.get("instances") or ():
         age = f"{float(instance.get('age_ms') or 0) / 1000:.1f} s"
         rows.append(
-            ["instance", instance["function"], instance["version"], instance["state"], instance["memory_mb"], age]
+            [
+                "instance",
+                instance["function"],
+                instance["version"],
+                instance["state"],
+                f"{instance['memory_mb']:.1f}",
+                age,
+            ]
         )
     for template in found.get("templates") or ():
         detail = "" if template.get("fork_safe", True) else str(template.get("reason") or "not fork-safe")
-        rows.append(
-            ["template", template["function"], template["version"], template["state"], template["memory_mb"], detail]
-        )
+        memory = f"{template['memory_mb']:.1f}"
+        rows.append(["template", template["function"], template["version"], template["state"], memory, detail])
     return rows
 
 

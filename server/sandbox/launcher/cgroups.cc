@@ -190,8 +190,9 @@ void Cgroups::open_descriptors(const Hierarchy& hierarchy, const std::string& pa
     add(kUsage, hierarchy.v2 ? "memory.current" : "memory.usage_in_bytes");
     add(kOom, hierarchy.v2 ? "memory.events" : "memory.oom_control");
   }
-  if (hierarchy.v2) add(kCpu, "cpu.stat");
-  if ((hierarchy.controllers & kAccount) != 0) add(kCpu, "cpuacct.usage");
+  // CellFds' kCpu: the Controller of the same name would hide it here.
+  if (hierarchy.v2) add(launcher::kCpu, "cpu.stat");
+  if ((hierarchy.controllers & kAccount) != 0) add(launcher::kCpu, "cpuacct.usage");
 }
 
 int Cgroups::make(const std::string& cell, const CellLimits& limits, CellDescriptors& out, std::string& why) {
