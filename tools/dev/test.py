@@ -75,7 +75,9 @@ def everything() -> None:
     build("release")
     build("asan")
     unit_tests("asan")
-    unit_tests("release", ("seal_test",))  # what the sealed programs of the release let through, without a sanitizer's doing
+    unit_tests(
+        "release", ("seal_test",)
+    )  # what the sealed programs of the release let through, without a sanitizer's doing
     build("tsan", list(THREADED))
     unit_tests("tsan", THREADED)
     fuzz(FUZZ_SECONDS)
