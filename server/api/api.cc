@@ -175,10 +175,10 @@ void Api::handle(net::Request request, std::shared_ptr<net::Responder> responder
   }
   if (!call->principal.key_id.empty()) note_use(call->principal.key_id);
   call->request = std::move(request);
-  run(*match, std::move(call));
+  run(*match, call);
 }
 
-void Api::run(const Router::Match& match, std::shared_ptr<Call> call) {
+void Api::run(const Router::Match& match, const std::shared_ptr<Call>& call) {
   const auto guarded = [this, &match](const std::shared_ptr<Call>& running) {
     try {
       match.handler(running);

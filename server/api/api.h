@@ -51,7 +51,7 @@ class Api {
   net::BodyPolicy policy_for(const net::Request& request);
   std::optional<net::Response> authorise(const Router::Match& match, const net::Request& request,
                                          Authenticator::Body body, Principal& principal) const;
-  void run(const Router::Match& match, std::shared_ptr<Call> call);
+  void run(const Router::Match& match, const std::shared_ptr<Call>& call);
   void note_use(const std::string& key_id);
   Metrics::Route& counts_of(const Router::Match* match);
 

@@ -84,6 +84,7 @@ struct Routes {
       auto bytes = blobs.get(id, span.offset + sent, count);
       if (!bytes.ok() && !stream) return reply_error(*call.responder, bytes.error(), ErrorShape::sundog);
       if (!bytes.ok()) return;  // dropping the stream unfinished tells the client that this is not all
+      // NOLINTNEXTLINE(bugprone-use-after-move): once
       if (!stream) stream = call.responder->stream(status, std::move(headers));
       if (!stream->write(*std::move(bytes))) return;
       sent += count;

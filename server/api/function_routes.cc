@@ -30,7 +30,7 @@ std::string lines_of(const std::vector<invoke::LogLine>& lines) {
 // loop's timer holds it and lets it go once the client has gone.
 class Follower : public std::enable_shared_from_this<Follower> {
  public:
-  Follower(FunctionLogs& logs, Pool& pool, net::Loop& loop, CallPtr call, std::string function, int64_t after)
+  Follower(FunctionLogs& logs, Pool& pool, net::Loop& loop, const CallPtr& call, std::string function, int64_t after)
       : logs_(logs),
         pool_(pool),
         loop_(loop),

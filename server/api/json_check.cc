@@ -28,7 +28,7 @@ class Checker {
       if (*at_ == ',') {
         ++at_;
         if (!(object ? member() : value())) return false;
-      } else if (*at_ == (object ? '}' : ']')) {
+      } else if (*at_ == static_cast<unsigned char>(object ? '}' : ']')) {
         ++at_;
         in_object_.pop_back();
       } else {

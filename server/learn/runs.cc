@@ -55,10 +55,10 @@ class StoredRuns final : public Runs {
   Result<Invocation> invocation_of(const std::string& tenant, const Json& run) const;
   Status accept(const std::string& tenant, const Json& run);
 
-  void host_start(const Invocation& who, Callback<sandbox::HostReply> reply);
+  void host_start(const Invocation& who, const Callback<sandbox::HostReply>& reply);
   Result<sandbox::HostReply> begin(const std::string& tenant, const std::string& id);
-  void host_checkpoint(const Invocation& who, const Json& arguments, Callback<sandbox::HostReply> reply);
-  void on_pool(std::function<Result<sandbox::HostReply>()> work, Callback<sandbox::HostReply> reply);
+  void host_checkpoint(const Invocation& who, const Json& arguments, const Callback<sandbox::HostReply>& reply);
+  void on_pool(std::function<Result<sandbox::HostReply>()> work, const Callback<sandbox::HostReply>& reply);
 
   void ended(const Invocation& event, const std::string& id, const Result<InvokeResult>& result);
   Status finish(const std::string& tenant, const std::string& id, const Result<InvokeResult>& result);
@@ -299,9 +299,9 @@ void StoredRuns::register_host_calls(invoke::Invoker& invoker) {
           act(who, made.arguments.is_object() ? std::move(made.arguments) : Json::object(), std::move(reply));
         });
   };
-  for_runs("run.start", [this](const Invocation& who, const Json&, Reply reply) { host_start(who, std::move(reply)); });
-  for_runs("run.checkpoint", [this](const Invocation& who, const Json& arguments, Reply reply) {
-    host_checkpoint(who, arguments, std::move(reply));
+  for_runs("run.start", [this](const Invocation& who, const Json&, const Reply& reply) { host_start(who, reply); });
+  for_runs("run.checkpoint", [this](const Invocation& who, const Json& arguments, const Reply& reply) {
+    host_checkpoint(who, arguments, reply);
   });
   for_runs("run.metrics", [this](const Invocation& who, const Json& arguments, Reply reply) {
     progress_.log(who.tenant, who.tags.at("run"), arguments, parts_.clock.wall(), options_.max_points,
@@ -309,7 +309,7 @@ void StoredRuns::register_host_calls(invoke::Invoker& invoker) {
   });
 }
 
-void StoredRuns::on_pool(std::function<Result<sandbox::HostReply>()> work, Callback<sandbox::HostReply> reply) {
+void StoredRuns::on_pool(std::function<Result<sandbox::HostReply>()> work, const Callback<sandbox::HostReply>& reply) {
   const auto submitted = parts_.pool.submit([this, work = std::move(work), reply] {
     auto answer = std::make_shared<Result<sandbox::HostReply>>(work());
     parts_.loop.post([answer, reply] { reply(std::move(*answer)); });
@@ -317,8 +317,8 @@ void StoredRuns::on_pool(std::function<Result<sandbox::HostReply>()> work, Callb
   if (!submitted.ok()) reply(submitted.error());
 }
 
-void StoredRuns::host_start(const Invocation& who, Callback<sandbox::HostReply> reply) {
-  on_pool([this, tenant = who.tenant, id = who.tags.at("run")] { return begin(tenant, id); }, std::move(reply));
+void StoredRuns::host_start(const Invocation& who, const Callback<sandbox::HostReply>& reply) {
+  on_pool([this, tenant = who.tenant, id = who.tags.at("run")] { return begin(tenant, id); }, reply);
 }
 
 Result<sandbox::HostReply> StoredRuns::begin(const std::string& tenant, const std::string& id) {
@@ -340,7 +340,8 @@ Result<sandbox::HostReply> StoredRuns::begin(const std::string& tenant, const st
   return reply;
 }
 
-void StoredRuns::host_checkpoint(const Invocation& who, const Json& arguments, Callback<sandbox::HostReply> reply) {
+void StoredRuns::host_checkpoint(const Invocation& who, const Json& arguments,
+                                 const Callback<sandbox::HostReply>& reply) {
   auto blob = get_string(arguments, "blob");
   if (!blob.ok() || !store::is_blob_id(*blob)) {
     reply(fail(Code::invalid_argument, "run.checkpoint takes the blob that file.commit gave"));
@@ -360,7 +361,7 @@ void StoredRuns::host_checkpoint(const Invocation& who, const Json& arguments, C
         }));
         return sandbox::HostReply{Json::object(), {}};
       },
-      std::move(reply));
+      reply);
 }
 
 // ---- ending ----
