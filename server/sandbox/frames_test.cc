@@ -42,7 +42,7 @@ TEST(FrameParser, CutsFramesHoweverTheyArrive) {
 }
 
 TEST(FrameParser, RefusesWhatIsNoFrame) {
-  const auto refused = [](std::string bytes) {
+  const auto refused = [](const std::string& bytes) {
     FrameParser parser;
     parser.feed(bytes, {});
     return !parser.next().ok();
