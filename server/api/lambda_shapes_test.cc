@@ -16,7 +16,7 @@ Json create_body() {
   return {{"FunctionName", "risk"}, {"Runtime", "python3.11"}, {"Role", "r"}, {"Handler", "app.handler"}};
 }
 
-std::string refusal(Json body, Role role = Role::deployer) {
+std::string refusal(const Json& body, Role role = Role::deployer) {
   const auto config = config_from_create(body, role);
   return config.ok() ? "accepted" : config.error().message;
 }

@@ -47,7 +47,7 @@ Status verify(const Vector& vector, std::string_view secret, WallTime now = kSig
       {.secret = secret, .service = vector.service, .payload_hash = sha256_hex(vector.request.body), .now = now});
 }
 
-void set_header(net::Request& request, std::string_view name, std::string value) {
+void set_header(net::Request& request, std::string_view name, const std::string& value) {
   for (auto& header : request.headers) {
     if (header.first == name) header.second = value;
   }

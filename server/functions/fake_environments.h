@@ -10,7 +10,7 @@ namespace sundog::functions {
 
 class FakeEnvironments final : public Environments {
  public:
-  void set(Environment environment) {
+  void set(const Environment& environment) {
     std::vector<std::function<void(const Environment&)>> callbacks;
     {
       const std::lock_guard lock(mutex_);

@@ -53,7 +53,7 @@ class EventsTest : public testing::Test {
     return condition();
   }
   int64_t depth() { return queue_->depth("events/default/f").ok() ? *queue_->depth("events/default/f") : -1; }
-  void outcomes(std::vector<Outcome::Kind> kinds) {
+  void outcomes(const std::vector<Outcome::Kind>& kinds) {
     world_.sandbox.invoke_script = [this, kinds](auto&, const sandbox::InvokeRequest& request) {
       const auto kind = kinds[std::min(calls_++, kinds.size() - 1)];
       return TestWorld::outcome(kind, kind == Outcome::Kind::ok ? request.payload : "{\"errorMessage\":\"no\"}");

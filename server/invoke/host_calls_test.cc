@@ -86,12 +86,12 @@ TEST_F(HostCallsTest, OneInvocationHoldsSoManyFiles) {
 }
 
 TEST_F(HostCallsTest, RegisteredHandlersGetTheInvocation) {
-  world_.invoker->add_host_call("run.metrics",
-                                [](const Invocation& who, sandbox::HostCall call, Callback<sandbox::HostReply> reply) {
-                                  sandbox::HostReply answer;
-                                  answer.result = {{"run", who.tags.at("run")}, {"step", call.arguments["step"]}};
-                                  reply(std::move(answer));
-                                });
+  world_.invoker->add_host_call("run.metrics", [](const Invocation& who, const sandbox::HostCall& call,
+                                                  const Callback<sandbox::HostReply>& reply) {
+    sandbox::HostReply answer;
+    answer.result = {{"run", who.tags.at("run")}, {"step", call.arguments["step"]}};
+    reply(std::move(answer));
+  });
   start();
   const auto reply = call("run.metrics", {{"step", 3}});
   ASSERT_TRUE(reply.ok());
@@ -119,7 +119,7 @@ TEST_F(HostCallsTest, ButNotForEver) {
     world_.loop.run_pending();
     auto* deepest = world_.sandbox.instances.back();
     if (!errors.empty()) break;
-    deepest->host_call({"invoke", {{"function", "again"}}, {}}, [&](Result<sandbox::HostReply> reply) {
+    deepest->host_call({"invoke", {{"function", "again"}}, {}}, [&](const Result<sandbox::HostReply>& reply) {
       if (!reply.ok()) errors.push_back(reply.error());
     });
   }

@@ -22,7 +22,7 @@ class FakeFunctions final : public functions::Functions {
   std::map<std::string, Deployed> deployed;  // by name
   std::function<void(const std::string&, const std::string&)> changed;
 
-  functions::VersionPtr deploy(const std::string& name, std::function<void(functions::Version&)> change = {}) {
+  functions::VersionPtr deploy(const std::string& name, const std::function<void(functions::Version&)>& change = {}) {
     auto version = std::make_shared<functions::Version>();
     version->tenant = "default";
     version->config.name = name;

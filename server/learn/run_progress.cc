@@ -92,15 +92,15 @@ void RunProgress::flush() {
     const auto written = catalog_.commit(writes);
     kill_point("runs.metrics_written");
     const Status outcome = written.ok() ? Status(done) : Status(written.error());
-    loop_.post([this, batch, outcome] { flushed(std::move(*batch), outcome); });
+    loop_.post([this, batch, outcome] { flushed(*batch, outcome); });
   });
-  if (!submitted.ok()) flushed(std::move(*batch), submitted);
+  if (!submitted.ok()) flushed(*batch, submitted);
 }
 
-void RunProgress::flushed(std::vector<Pending> batch, const Status& outcome) {
+void RunProgress::flushed(const std::vector<Pending>& batch, const Status& outcome) {
   flushing_ = false;
   if (!pending_.empty()) flush();
-  for (auto& item : batch) {
+  for (const auto& item : batch) {
     if (!outcome.ok()) {
       item.reply(outcome.error());
       continue;

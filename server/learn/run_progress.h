@@ -66,7 +66,7 @@ class RunProgress {
   };
 
   void flush();
-  void flushed(std::vector<Pending> batch, const Status& outcome);
+  void flushed(const std::vector<Pending>& batch, const Status& outcome);
   void wake(const Key& key);
   void fire(uint64_t waiter);
 

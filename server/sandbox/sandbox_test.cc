@@ -299,7 +299,7 @@ handler.__sundog_raw__ = False
   std::ofstream(file) << "from the host";
   const Path made = folder_ / "made";
   Witness witness;
-  witness.host = [&](HostCall call, Callback<HostReply> reply) {
+  witness.host = [&](HostCall call, const Callback<HostReply>& reply) {
     HostReply answer;
     if (call.name == "blob.open") {
       answer.fds.emplace_back(open(file.c_str(), O_RDONLY | O_CLOEXEC));
