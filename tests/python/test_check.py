@@ -100,7 +100,7 @@ def test_a_link_to_nothing_is_found(tree):
 
 
 def test_a_path_of_one_machine_is_found(tree):
-    tree({"a.yml": "one\ntwo: /work/" + "main/x\n", "b.md": "/var/task\n"})
+    tree({"a.yml": f"one\ntwo: {check.ROOT}/x\n", "b.md": "/var/task\n"})
     assert list(check.machine_paths()) == ["a.yml:2: a path of one machine"]
 
 
