@@ -5,6 +5,7 @@
 #include <deque>
 
 #include "api/errors.h"
+#include "meter/record_line.h"
 
 namespace sundog::api {
 namespace {
@@ -81,26 +82,14 @@ Result<Json> bill(const Call& call, const Clock& clock, const meter::Ledger& led
   return ledger.bill(query, plan);
 }
 
+// What the ledger keeps, with the time as a caller reads it, and the price.
 Json usage_json(const meter::UsageRecord& record, const meter::PricePlan& plan) {
-  return {{"id", record.id},
-          {"function", record.function},
-          {"version", record.version},
-          {"kind", record.kind},
-          {"request_id", record.request_id},
-          {"outcome", record.outcome},
-          {"ended", iso_time(record.ended)},
-          {"memory_mb", record.memory_mb},
-          {"queue_ms", record.queue_ms},
-          {"restore_ms", record.restore_ms},
-          {"init_ms", record.init_ms},
-          {"handler_ms", record.handler_ms},
-          {"billed_ms", record.billed_ms},
-          {"billed_init_ms", record.billed_init_ms},
-          {"cpu_ms", record.cpu_ms},
-          {"peak_memory_mb", record.peak_memory_mb},
-          {"bytes_in", record.bytes_in},
-          {"bytes_out", record.bytes_out},
-          {"cost", meter::cost_of(record, plan).total()}};
+  Json json = meter::record_json(record);
+  json.erase("tenant");
+  json.erase("ended_ms");
+  json["ended"] = iso_time(record.ended);
+  json["cost"] = meter::cost_of(record, plan).total();
+  return json;
 }
 
 // The last `limit` records of the span, or of those before the record `after`: each page goes further back.
