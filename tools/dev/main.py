@@ -39,8 +39,15 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("build", help="build one preset: release (default), debug, asan, tsan, fuzz")
     verb.add_argument("preset", nargs="?", default="release", help="release, debug, asan, tsan or fuzz")
     verb.add_argument("targets", nargs="*", help="Ninja targets; all, if none is named")
-    verb = verbs.add_parser("test", help="the fast tests; --all: everything, as CI runs it")
-    verb.add_argument("--all", action="store_true", dest="all_tests")
+    verb = verbs.add_parser("test", help="the fast tests; --all: everything, as CI runs it; --soak: the long ones")
+    chosen = verb.add_mutually_exclusive_group()
+    chosen.add_argument("--all", action="store_true", dest="all_tests", help="everything, as CI runs it")
+    chosen.add_argument(
+        "--soak",
+        nargs=argparse.REMAINDER,
+        metavar="WORD",
+        help="tests of minutes each, in a folder or by -k EXPRESSION; all of them, if nothing follows",
+    )
     verbs.add_parser("check", help="format, lint, types, arrows, sizes, READMEs, links")
     verbs.add_parser("fmt", help="format everything in place")
     verb = verbs.add_parser("bench", help="measure the figures of docs/SPEC.md")
@@ -62,7 +69,7 @@ def dispatch(asked: argparse.Namespace) -> int:
         case "build":
             build.main(asked.preset, asked.targets)
         case "test":
-            test.main(asked.all_tests)
+            test.main(asked.all_tests, asked.soak)
         case "check":
             check.main()
         case "fmt":

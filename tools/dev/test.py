@@ -1,4 +1,4 @@
-"""./dev test: the fast tests. ./dev test --all: everything, as CI runs it."""
+"""./dev test: the fast tests. --all: everything, as CI runs it. --soak: what takes minutes each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .build import build
 from .steps import BUILD, PYTHON, ROOT, StepFailed, say, step
 
 FUZZ_SECONDS = 60
+PROGRAMS = ["sundog-server", "sundog-launcher", "sundog-data", "sundog_native"]
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -34,9 +35,9 @@ def unit_tests(preset: str, names: tuple[str, ...] = ()) -> None:
     step(f"C++ unit tests ({preset})", command, extra=SANITIZERS)
 
 
-def pytest(title: str, *folders: str) -> None:
+def pytest(title: str, *words: str) -> None:
     """Python tests against the release build; pytest's own closing line is the last one."""
-    command: list[str | Path] = [PYTHON, "-m", "pytest", *folders]
+    command: list[str | Path] = [PYTHON, "-m", "pytest", *words]
     step(title, command, extra={"SUNDOG_BIN_DIR": str(BUILD / "release" / "bin")}, closing=False)
 
 
@@ -72,7 +73,8 @@ def fast() -> None:
 def everything() -> None:
     """All tests, with sanitizers, faults, security, fuzzers and the example."""
     began = time.monotonic()
-    build("release")
+    # The unit tests' programs are built, and run, with sanitizers only.
+    build("release", [*PROGRAMS, "seal_test"])
     build("asan")
     unit_tests("asan")
     unit_tests(
@@ -82,12 +84,21 @@ def everything() -> None:
     unit_tests("tsan", THREADED)
     fuzz(FUZZ_SECONDS)
     say(f"C++ passed, {(time.monotonic() - began) / 60:.1f} min so far; what follows is against the real programs")
-    pytest("Python, end-to-end, compatibility, security and fault tests", "tests")
+    pytest("Python, end-to-end, compatibility, security and fault tests", "--durations=20", "--durations-min=4")
 
 
-def main(all_tests: bool) -> None:
-    """./dev test [--all]."""
-    if all_tests:
+def soak(words: list[str]) -> None:
+    """What is marked `soak`, and nothing else: in `words` (folders, files, -k EXPRESSION), or everywhere."""
+    build("release")
+    # The tests' own output is their progress; each names its own time limit if an hour is too short.
+    pytest("soak tests", "-m", "soak", "-v", "-s", "-o", "timeout=3600", *words)
+
+
+def main(all_tests: bool, soak_words: list[str] | None) -> None:
+    """./dev test [--all | --soak [WORD…]]."""
+    if soak_words is not None:
+        soak(soak_words)
+    elif all_tests:
         everything()
     else:
         fast()
