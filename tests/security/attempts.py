@@ -21,7 +21,9 @@ libc.syscall.restype = ctypes.c_long
 
 
 def syscall(number, *arguments):
-    result = libc.syscall(ctypes.c_long(number), *arguments)
+    # A plain int would be passed as 32 bits, and the kernel reads 64: what the stack held before would be the rest.
+    whole = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    result = libc.syscall(ctypes.c_long(number), *whole)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
