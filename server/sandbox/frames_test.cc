@@ -113,6 +113,14 @@ TEST(LauncherProtocol, AcceptsWhatItEncodesAndRefusesTheRest) {
   const std::string good = encode({"/bin/true"}, {"A=b"}, mount);
   for (size_t length = 0; length < good.size(); ++length) EXPECT_NE(why_refused(good.substr(0, length)), "") << length;
   EXPECT_NE(why_refused(good + "x"), "");
+  header.command = uint16_t(Command::clone_mount);
+  EXPECT_EQ(why_refused(encode({}, {}, mount)), "");
+  EXPECT_NE(why_refused(encode({}, {}, {})), "") << "nothing to clone";
+  EXPECT_NE(why_refused(encode({}, {}, {mount[0], mount[0]})), "") << "two mounts";
+  EXPECT_NE(why_refused(encode({"/bin/true"}, {}, mount)), "") << "a command";
+  EXPECT_NE(why_refused(encode({}, {}, {{"/srv/code", "/var/task", "w"}})), "") << "writable";
+  EXPECT_NE(why_refused(encode({}, {}, {{"/srv/../code", "/var/task", "r"}})), "") << "not a plain path";
+  header.command = uint16_t(Command::start);
   header.memory_bytes = -1;
   EXPECT_NE(why_refused(encode({"/bin/true"}, {}, {})), "");
   header.memory_bytes = 128 << 20;

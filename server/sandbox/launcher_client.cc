@@ -287,6 +287,18 @@ void LauncherClient::kill_tree(uint64_t tree) {
   if (tree != 0) request(header_of(launcher::Command::kill_tree, tree), nullptr, {}, nullptr);
 }
 
+void LauncherClient::clone_mount(const Path& folder, Callback<UniqueFd> on_cloned) {
+  TreeStart one;
+  one.mounts.push_back({folder, "/var/task", false});
+  request(header_of(launcher::Command::clone_mount, next_id_++), &one, {},
+          [folder, on_cloned = std::move(on_cloned)](Result<launcher::ReplyHeader> reply, std::vector<UniqueFd> fds) {
+            if (!reply.ok()) return on_cloned(reply.error());
+            if (reply->error == 0 && fds.size() == 1) return on_cloned(std::move(fds.front()));
+            on_cloned(fail(Code::unavailable, "The launcher could not clone the mount of " + folder.string() + ": " +
+                                                  std::strerror(reply->error) + "."));
+          });
+}
+
 uint64_t LauncherClient::start_tree(TreeStart spec, Callback<int> on_started, std::function<void(int)> on_ended) {
   const uint64_t id = next_id_++;
   auto header = header_of(launcher::Command::start, id, &spec.limits);

@@ -67,6 +67,8 @@ class LauncherClient {
   // that succeeded (status: exit status, 128 + signal, or -1 if the launcher died).
   uint64_t start_tree(TreeStart spec, Callback<int> on_started, std::function<void(int status)> on_ended);
   void kill_tree(uint64_t tree);
+  // A detached, read-only clone of the folder's mount, for a process that will attach it in a namespace of its own.
+  void clone_mount(const Path& folder, Callback<UniqueFd> on_cloned);
   int64_t pid() const { return pid_; }
   int cgroup_version() const { return cgroup_version_; }
 

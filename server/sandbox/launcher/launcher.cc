@@ -18,6 +18,7 @@
 #include "sandbox/launcher/fd_message.h"
 #include "sandbox/launcher/protocol.h"
 #include "sandbox/launcher/start.h"
+#include "sandbox/launcher/tree.h"
 
 namespace sundog::sandbox::launcher {
 namespace {
@@ -46,6 +47,7 @@ class Server {
   void handle(const Request& request, const std::vector<int>& fds);
   void start(const Request& request, const std::vector<int>& fds);
   void make_cell(const Request& request);
+  void clone_mount(const Request& request);
   void reap();
   void read_error_pipe(pid_t pid, Tree& tree);
   void remove_emptied();
@@ -165,6 +167,8 @@ void Server::handle(const Request& request, const std::vector<int>& fds) {
         if (tree.id == header.subject) kill(pid, SIGKILL);
       }
       return reply(header.id, 0, "");
+    case Command::clone_mount:
+      return clone_mount(request);
   }
 }
 
@@ -186,6 +190,15 @@ void Server::make_cell(const Request& request) {
   } else {
     close_all(descriptors.attach);
   }
+}
+
+void Server::clone_mount(const Request& request) {
+  const int clone = clone_read_only(std::string(request.mounts.front().source).c_str());
+  if (clone < 0) return reply(request.header.id, errno, "cannot clone a mount");
+  CellDescriptors descriptors;
+  descriptors.attach.push_back(clone);
+  reply(request.header.id, 0, "", 0, &descriptors);
+  close(clone);
 }
 
 void Server::start(const Request& request, const std::vector<int>& fds) {

@@ -31,7 +31,7 @@ bool take_string(std::string_view& rest, std::string_view& out) {
 const char* check_header(const RequestHeader& header, size_t message_bytes) {
   if (header.magic != kMagic) return "wrong magic";
   if (header.version != kVersion) return "wrong version: launcher and server are of different builds";
-  if (header.command < uint16_t(Command::start) || header.command > uint16_t(Command::kill_tree)) {
+  if (header.command < uint16_t(Command::start) || header.command > uint16_t(Command::clone_mount)) {
     return "unknown command";
   }
   if (header.spec_bytes > kMaxSpec || message_bytes != sizeof(header) + header.spec_bytes) return "wrong spec size";
@@ -87,6 +87,14 @@ bool parse_request(std::string_view message, Request& out, std::string& why) {
   const auto command = Command(out.header.command);
   if (command == Command::start || command == Command::make_cell) {
     if (!refuse(check_limits(out.header))) return false;
+  }
+  if (command == Command::clone_mount) {
+    if (!refuse(out.header.mountc == 1 && out.header.argc + out.header.envc == 0 ? nullptr
+                                                                                 : "a clone takes one mount")) {
+      return false;
+    }
+    return refuse(take_strings(message.substr(sizeof(RequestHeader)), out)) &&
+           refuse(out.mounts.front().writable ? "a clone is read-only" : nullptr);
   }
   if (command != Command::start) {
     return refuse(out.header.spec_bytes + out.header.argc + out.header.envc + out.header.mountc == 0

@@ -27,6 +27,7 @@ enum class Command : uint16_t {
   kill_cell,    // ends every process in it
   remove_cell,  // the same, and removes it once it is empty
   kill_tree,    // ends pid 1 of a tree, and with it everything in its pid namespace
+  clone_mount,  // one mount of the spec: a detached, read-only clone of it comes back as the only descriptor
 };
 
 enum class TreeKind : uint8_t { native = 0, python_template = 1 };  // a template may make its children's private /tmp

@@ -73,18 +73,27 @@ int write_new(const char* path, const char* text) {
   return whole ? 0 : EIO;
 }
 
+// A detached clone; nothing that is mounted on the original later comes through. -1: errno.
+int clone_with(const char* path, uint64_t attributes) {
+  const int tree = int(syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
+  if (tree < 0) return -1;
+  mount_attr attr{};
+  attr.attr_set = attributes;
+  attr.propagation = MS_PRIVATE;
+  if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) == 0) return tree;
+  const int error = errno;
+  close(tree);
+  errno = error;
+  return -1;
+}
+
 int open_source(const std::string& path, const std::string& where, uint64_t attributes, std::vector<Source>& sources) {
   struct stat status{};
   if (stat(path.c_str(), &status) != 0) return errno;
-  Source source{int(syscall(SYS_open_tree, AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)),
-                where, S_ISDIR(status.st_mode)};
-  if (source.tree < 0) return errno;
-  mount_attr attr{};
-  attr.attr_set = attributes;
-  sources.push_back(std::move(source));
-  return syscall(SYS_mount_setattr, sources.back().tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) == 0
-             ? 0
-             : errno;
+  const int tree = clone_with(path.c_str(), attributes);
+  if (tree < 0) return errno;
+  sources.push_back({tree, where, S_ISDIR(status.st_mode)});
+  return 0;
 }
 
 constexpr uint64_t kReadOnly = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
@@ -173,6 +182,10 @@ int fill_root(const Request& request, std::vector<Source>& sources, std::string&
 }
 
 }  // namespace
+
+int clone_read_only(const char* path) {
+  return clone_with(path, kReadOnly);
+}
 
 int build_tree(const Request& request, std::string& why) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return why = "cannot make / private", errno;

@@ -13,6 +13,9 @@ namespace sundog::sandbox::launcher {
 // Builds the tree of `request` and makes it the root. Needs CAP_SYS_ADMIN over the mount namespace.
 int build_tree(const Request& request, std::string& why);
 
+// A detached, read-only, private clone of the mount of a folder, for who attaches it elsewhere. -1: errno.
+int clone_read_only(const char* path);
+
 // Brings the loopback interface of a fresh network namespace up.
 int loopback_up();
 
