@@ -103,9 +103,9 @@ LocalTemplate::~LocalTemplate() {
   if (control_) control_->close();
   starting_.launcher.remove_cell(cell_.id);
   for (auto& cell : spare_) starting_.launcher.remove_cell(cell.id);
-  // Its instances go on: pid 1 of the tree stays until the last of them has ended. One that never parked has none, and
-  // without a cgroup there is no other way to end it.
-  if (!parked_ || (cell_.id == 0 && exits_.empty())) starting_.launcher.kill_tree(tree_);
+  // Its instances go on, also when it was killed: pid 1 of the tree stays until the last of them has ended. One that
+  // never parked has none, and without cgroups there is no other way to end one that hangs.
+  if (!parked_ || (starting_.launcher.cgroup_version() == 0 && exits_.empty())) starting_.launcher.kill_tree(tree_);
   for (auto& request : waiting_) {
     starting_.loop.post(
         [on_ready = std::move(request.on_ready)] { on_ready(fail(Code::cancelled, "The template was ended.")); });

@@ -67,7 +67,7 @@ def instance(leftovers: Leftovers) -> int:
     return found
 
 
-@pytest.mark.parametrize("victim", [launcher, template, instance])
+@pytest.mark.parametrize("victim", [launcher, instance])
 def test_a_process_is_killed_during_an_invocation(
     victim: Callable[[Leftovers], int], fresh_server: Callable[..., Server], package: Callable[..., bytes]
 ) -> None:
@@ -89,5 +89,27 @@ def test_a_process_is_killed_during_an_invocation(
         again = invoke(http, "waits", 0)
         assert again.status_code == 200, again.text
         assert again.json() == 0
+    assert server.stop() == 0
+    leftovers.assert_none()
+
+
+def test_what_runs_outlives_its_template(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
+    server = fresh_server("--idle-instance", "1", "--idle-template", "1").start()
+    leftovers = Leftovers(server)
+    with server.http() as http:
+        create(http, "waits", package(app=SOURCE), timeout=30)
+        waiting = Waiting(server, "waits", 2)
+        eventually(
+            lambda: [one["state"] for one in http.get("/v1/fleet").json()["instances"]] == ["busy"],
+            what="a busy instance",
+        )
+        os.kill(template(leftovers), signal.SIGKILL)
+        eventually(lambda: not http.get("/v1/fleet").json()["templates"], what="a template that is known to be dead")
+        again = invoke(http, "waits", 0)
+        assert again.status_code == 200, again.text
+        assert again.json() == 0
+        answer = waiting.ended()
+        assert "X-Amz-Function-Error" not in answer.headers, answer.text
+        assert answer.json() == 2
     assert server.stop() == 0
     leftovers.assert_none()
