@@ -144,7 +144,7 @@ def run_demo(*, cloud: Cloud | None = None, keep: bool = False, as_json: bool = 
         if cloud is None:
             with view.step("Start a server") as report:
                 folder = Path(tempfile.mkdtemp(prefix="sundog-demo-"))
-                server = LocalServer(folder / "data")
+                server = LocalServer(folder / "data", outlives_us=keep)
                 token = server.wait_ready()
                 cloud = connect(server.url, token)
                 report.result(server.url)

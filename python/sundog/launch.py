@@ -133,6 +133,7 @@ def server_command(
     log_level: str = "",
     no_metrics: bool = False,
     strict: bool = False,
+    until_stdin_ends: bool = False,
 ) -> list[str]:
     """The server's command line."""
     command = [
@@ -157,7 +158,8 @@ def server_command(
     command += ["--uv", uv, "--pyarrow", str(pyarrow)]
     if log_level:
         command += ["--log-level", log_level]
-    return command + (["--no-metrics"] if no_metrics else []) + (["--strict"] if strict else [])
+    flags = {"--no-metrics": no_metrics, "--strict": strict, "--until-stdin-ends": until_stdin_ends}
+    return command + [flag for flag, given in flags.items() if given]
 
 
 def this_machine_command(data: Path, host: str, port: int, **options: Any) -> list[str]:
@@ -217,20 +219,30 @@ def _wait_and_say(server: int, client: Path, before: int, say: Callable[[str], N
 
 
 class LocalServer:
-    """A server that this process started on a port of its own, and ends again."""
+    """A server that this process started on a port of its own, and ends again.
 
-    def __init__(self, data: Path, port: int = 0) -> None:
+    Args:
+        data: Its data folder.
+        port: Its port; 0 takes a free one.
+        outlives_us: It goes on when this process ends. Else it ends with this process, also when that is killed.
+    """
+
+    def __init__(self, data: Path, port: int = 0, *, outlives_us: bool = False) -> None:
         self.data = data
         self.url = ""
         self.log = data.with_name(data.name + ".log")
         self._client = data / "client.json"
         self._client.unlink(missing_ok=True)
         data.mkdir(parents=True, exist_ok=True)
-        command = this_machine_command(data, "127.0.0.1", port)
+        command = this_machine_command(data, "127.0.0.1", port, until_stdin_ends=not outlives_us)
         with self.log.open("ab") as log:
             # A group of its own: Ctrl-C in the terminal ends the client, which then ends the server in order.
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL if outlives_us else subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def wait_ready(

@@ -28,7 +28,7 @@ std::string lines_of(const std::vector<invoke::LogLine>& lines) {
 
 // One client that follows one function's log. Lines are read and written on the pool, one batch after the other; the
 // loop's timer holds it and lets it go once the client has gone.
-class Follower : public std::enable_shared_from_this<Follower> {
+class Follower : public OpenStreams::Stream, public std::enable_shared_from_this<Follower> {
  public:
   Follower(FunctionLogs& logs, Pool& pool, net::Loop& loop, const CallPtr& call, std::string function, int64_t after)
       : logs_(logs),
@@ -48,6 +48,11 @@ class Follower : public std::enable_shared_from_this<Follower> {
     watch_client();
   }
 
+  void end() override {
+    ending_ = true;
+    schedule();
+  }
+
  private:
   void schedule() {
     if (scheduled_.exchange(true)) return;
@@ -60,10 +65,11 @@ class Follower : public std::enable_shared_from_this<Follower> {
     scheduled_ = false;
     while (true) {
       const auto lines = logs_.read(tenant_, function_, after_, kBatch);
-      if (!lines.ok() || lines->empty()) return;
+      if (!lines.ok() || lines->empty()) break;
       after_ = lines->back().sequence;
       if (!stream_->write(lines_of(*lines))) return;
     }
+    if (ending_) stream_->finish();
   }
 
   // A client that has gone is noticed here even if the function logs nothing any more.
@@ -81,7 +87,7 @@ class Follower : public std::enable_shared_from_this<Follower> {
   const std::string tenant_, function_;
   std::mutex pumping_;
   int64_t after_;
-  std::atomic<bool> scheduled_{false};
+  std::atomic<bool> scheduled_{false}, ending_{false};
   std::shared_ptr<net::ResponseStream> stream_;
   FunctionLogs::Token token_;  // destroyed first: no call comes after that
 };
@@ -104,7 +110,8 @@ Json dead_letter_json(const store::DeadLetter& letter) {
   return json;
 }
 
-void add_log_route(Router& router, functions::Functions& functions, FunctionLogs& logs, Pool& pool, net::Loop& loop) {
+void add_log_route(Router& router, functions::Functions& functions, FunctionLogs& logs, Pool& pool, net::Loop& loop,
+                   OpenStreams& streams) {
   router.add("GET", "/v1/functions/{name}/logs", Role::viewer, [&](const CallPtr& call) {
     const auto refuse = [&](const Error& error) { reply_error(*call->responder, error, ErrorShape::sundog); };
     const auto function = own_function(*call, functions);
@@ -113,7 +120,10 @@ void add_log_route(Router& router, functions::Functions& functions, FunctionLogs
     if (!after.ok()) return refuse(after.error());
     if (call->query("follow") == "1") {
       const auto follower = std::make_shared<Follower>(logs, pool, loop, call, *function, *after);
-      return loop.post([follower] { follower->start(); });
+      return loop.post([follower, &streams] {
+        streams.add(follower);
+        follower->start();
+      });
     }
     const auto limit = call->query_int("limit", 1000);
     if (!limit.ok()) return refuse(limit.error());
@@ -151,9 +161,20 @@ void add_dead_letter_routes(Router& router, functions::Functions& functions, sto
 
 }  // namespace
 
+void OpenStreams::add(std::weak_ptr<Stream> stream) {
+  std::erase_if(streams_, [](const auto& one) { return one.expired(); });
+  streams_.push_back(std::move(stream));
+}
+
+void OpenStreams::end_all() {
+  for (const auto& weak : std::exchange(streams_, {})) {
+    if (const auto stream = weak.lock()) stream->end();
+  }
+}
+
 void add_function_routes(Router& router, functions::Functions& functions, FunctionLogs& logs, store::Queue& queue,
-                         Pool& pool, net::Loop& loop) {
-  add_log_route(router, functions, logs, pool, loop);
+                         Pool& pool, net::Loop& loop, OpenStreams& streams) {
+  add_log_route(router, functions, logs, pool, loop, streams);
   add_dead_letter_routes(router, functions, queue);
 }
 

@@ -1,5 +1,8 @@
 #include "app/options.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <map>
@@ -58,6 +61,8 @@ void declare(CLI::App& cli, Raw& raw, Options& options) {
   cli.add_option("--idle-template", raw.idle_template, "Seconds after which an idle template ends")
       ->capture_default_str();
   cli.add_flag("--no-metrics", options.closed_metrics, "Ask for a key on /metrics");
+  cli.add_flag("--until-stdin-ends", options.until_stdin_ends,
+               "Stop when standard input ends, as it does with the program that holds the pipe's other end");
   cli.add_flag("--strict", options.strict, "Refuse to start where an instance cannot be sealed wholly");
   cli.set_version_flag("--version", std::string("sundog-server ") + SUNDOG_VERSION);
 }
@@ -90,6 +95,14 @@ Parsed parse_options(int count, char** words) {
   options.queue_limit = std::chrono::seconds(raw.queue);
   options.idle_instance = std::chrono::seconds(raw.idle_instance);
   options.idle_template = std::chrono::seconds(raw.idle_template);
+  struct stat input{};
+  const bool known = ::fstat(STDIN_FILENO, &input) == 0;
+  if (options.until_stdin_ends && !(known && (S_ISFIFO(input.st_mode) || S_ISSOCK(input.st_mode)))) {
+    parsed.text =
+        "--until-stdin-ends: standard input is no pipe. Start the server with one, or leave the option out.\n";
+    parsed.status = 2;
+    return parsed;
+  }
   for (const char* name : kArithmetic) {
     if (const char* value = std::getenv(name)) options.arithmetic[name] = value;
   }

@@ -22,9 +22,10 @@ struct Options {
   std::vector<std::pair<std::string, Path>> pythons;  // "3.11" → interpreter
   Level log_level = Level::info;
   bool closed_metrics = false;
-  bool strict = false;         // refuse to start where the machine cannot seal an instance wholly
-  Millis grace{30'000};        // how long a stopping server waits for invocations in flight
-  Millis queue_limit{10'000};  // how long an invocation waits for an instance before 429
+  bool until_stdin_ends = false;  // stop in order when standard input, a pipe, ends: with the program that started it
+  bool strict = false;            // refuse to start where the machine cannot seal an instance wholly
+  Millis grace{30'000};           // how long a stopping server waits for invocations in flight
+  Millis queue_limit{10'000};     // how long an invocation waits for an instance before 429
   Millis idle_instance{5'000}, idle_template{60'000};
   int64_t memory_mb = 0;  // for all instances; 0: 70 % of the machine's
   // Of the server's own environment: which of its kernels a mathematics library takes. With the same choice an instance

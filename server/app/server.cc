@@ -70,6 +70,7 @@ class WholeServer final : public Server {
   void add_gauges();
   Status announce();
   void on_signal();
+  void watch_lifeline();
   void leave_once_answered(Millis left);
   void stop_working();
 
@@ -99,9 +100,11 @@ class WholeServer final : public Server {
   std::unique_ptr<models::Registry> registry_;
   std::unique_ptr<models::Endpoints> endpoints_;
   std::unique_ptr<models::Predictions> predictions_;
+  api::OpenStreams streams_;
   std::unique_ptr<api::Api> api_;
   std::unique_ptr<net::HttpServer> http_;
   int signals_ = 0;
+  net::Loop::Id lifeline_ = 0;
 };
 
 Status WholeServer::open() {
@@ -239,7 +242,7 @@ void WholeServer::add_routes() {
   for (const auto& [version, path] : options_.pythons) facts.pythons.push_back(version);
   api::add_server_routes(*api_, clock_, *ledger_, price_plan_, *invoker_, [this] { return sandbox_->doctor(); }, facts);
   api::add_lambda_routes(router, *functions_, *environments_, *invoker_, *events_, *blobs_);
-  api::add_function_routes(router, *functions_, *logs_, *queue_, api_->pool(), loop_);
+  api::add_function_routes(router, *functions_, *logs_, *queue_, api_->pool(), loop_, streams_);
   api::add_environment_routes(router, *environments_, *catalog_, loop_);
   api::add_blob_routes(router, *blobs_, *catalog_, clock_,
                        [this](const std::string& tenant, const std::string& blob) { return named(tenant, blob); });
@@ -278,6 +281,7 @@ Status WholeServer::announce() {
 
 int WholeServer::run() {
   loop_.on_signal([this](int) { on_signal(); });
+  if (options_.until_stdin_ends) watch_lifeline();
   runs_->start();
   events_->start();
   const Status jobs = jobs_->start();
@@ -307,7 +311,19 @@ void WholeServer::on_signal() {
   runs_->stop();
   invoker_->drain(options_.grace, [this] {
     http_->drain();
+    streams_.end_all();
     leave_once_answered(kLastAnswers);
+  });
+}
+
+// Whoever started us holds the other end of standard input; the kernel closes it also when that one is killed.
+void WholeServer::watch_lifeline() {
+  lifeline_ = loop_.watch_readable(STDIN_FILENO, [this] {
+    char ignored[256];
+    if (::read(STDIN_FILENO, ignored, sizeof ignored) > 0) return;
+    loop_.unwatch(lifeline_);
+    log_.info("starter_ended");
+    if (signals_ == 0) on_signal();
   });
 }
 

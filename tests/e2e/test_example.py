@@ -99,6 +99,18 @@ def test_every_step_has_its_time(shown: dict[str, Any]) -> None:
     assert sum(step["cost"] for step in shown["steps"]) > 0
 
 
+def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
+    running = demo(tmp_path)
+    try:
+        assert running.stdout is not None
+        assert "Start a server" in running.stdout.readline()
+        assert processes_of(tmp_path)
+    finally:
+        running.kill()
+        running.communicate()
+    eventually(lambda: not processes_of(tmp_path), within=30, what="the end of the demo's processes")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     running = demo(tmp_path)

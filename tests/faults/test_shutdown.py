@@ -106,7 +106,10 @@ def test_a_waiting_client_does_not_hold_the_server(
         blob = http.put("/v1/blobs", content=table.encode()).json()["id"]
         job = http.post("/v1/datasets", json={"name": "big", "blob": blob, "filename": "big.csv"}).json()["id"]
         with http.stream("GET", path.format(job=job)) as stream:
+            lines = stream.iter_lines()
             if "follow" in path:
-                assert any("hello" in line for line in stream.iter_lines())
+                assert any("hello" in line for line in lines)
             os.kill(server.pid, signal.SIGTERM)
+            # Its answer ends as a whole one, instead of being cut off when the server has waited long enough.
+            assert not any("hello" in line for line in lines)
             assert server.wait_dead(within=10) == 0

@@ -37,6 +37,9 @@ def up(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse to start where functions cannot be sealed fully.")
     ] = False,
+    until_stdin_ends: Annotated[
+        bool, typer.Option("--until-stdin-ends", help="End when standard input, a pipe, does: with whoever started it.")
+    ] = False,
 ) -> None:
     """Starts the server here; it runs until Ctrl-C."""
     from sundog.cloud import data_folder
@@ -44,7 +47,15 @@ def up(
 
     folder = (data or data_folder()).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    command = this_machine_command(folder, host, port, log_level=log_level, no_metrics=no_metrics, strict=strict)
+    command = this_machine_command(
+        folder,
+        host,
+        port,
+        log_level=log_level,
+        no_metrics=no_metrics,
+        strict=strict,
+        until_stdin_ends=until_stdin_ends,
+    )
     note(f"sundog {sundog.__version__}, data in {folder}")
     announce_when_ready(folder, say_ready)
     os.execv(command[0], command)
