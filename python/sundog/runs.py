@@ -135,7 +135,7 @@ class Runs:
         return (parse_run(json) for json in items(self._transport, "/v1/runs", {"study": study} if study else None))
 
     def stop(self, run_id: str) -> None:
-        """Asks it to stop: a queued run ends at once, a running one at its next `run.log()`."""
+        """Asks it to stop: a queued run ends at once, a running one at its next `run.log()`, or killed after 10 s."""
         self._transport.call(Request("POST", f"/v1/runs/{run_id}/stop", idempotent=True))
 
     def follow(self, run_id: str, *, timeout: float = 24 * 3600.0) -> Iterator[Run]:

@@ -44,6 +44,7 @@ class FakeInvoker final : public invoke::Invoker {
  public:
   void invoke(invoke::Invocation, invoke::InvokeCallback) override {}
   void invoke_streaming(invoke::Invocation, std::function<void(std::string_view)>, invoke::InvokeCallback) override {}
+  void kill(const std::string&, const std::string&) override {}
   void add_host_call(std::string, invoke::HostCallHandler) override {}
   void drain(Millis, std::function<void()>) override {}
   Json fleet() const override {

@@ -197,6 +197,12 @@ void FunctionPool::stop(const Error& error) {
   for (auto& [raw, slot] : slots_) slot->kill();
 }
 
+void FunctionPool::kill(const std::string& request_id) {
+  for (auto& [raw, slot] : slots_) {
+    if (slot->run() != nullptr && slot->run()->invocation.request_id == request_id) return slot->kill();
+  }
+}
+
 void FunctionPool::list_evictable(std::vector<Evictable>& out) {
   if (!waiting_.empty()) return;
   for (const Slot* slot : idle_) out.push_back({Evictable::Kind::instance, this, instance_bytes_, slot->since()});

@@ -31,6 +31,9 @@ class FunctionPool final : public SlotOwner {
   // Answers what waits with `error` and kills what runs.
   void stop(const Error& error);
 
+  // Kills the instance that runs this invocation, if one does.
+  void kill(const std::string& request_id);
+
   // What may go to make room for others.
   void list_evictable(std::vector<Evictable>& out);
   void evict(Evictable::Kind kind);

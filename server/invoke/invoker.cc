@@ -52,6 +52,11 @@ class Fleet final : public Invoker, public Node {
                         InvokeCallback on_done) override {
     admit(std::move(invocation), std::move(on_piece), std::move(on_done), Origin::outside);
   }
+  void kill(const std::string& tenant, const std::string& request_id) override {
+    for (auto* pool : all_pools()) {
+      if (pool->tenant() == tenant) pool->kill(request_id);
+    }
+  }
   void add_host_call(std::string name, HostCallHandler handler) override {
     host_calls_.add(std::move(name), std::move(handler));
   }

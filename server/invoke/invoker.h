@@ -78,6 +78,8 @@ class Invoker {
   // A streamed answer (InvokeWithResponseStream): pieces first, then on_done with an empty payload.
   virtual void invoke_streaming(Invocation invocation, std::function<void(std::string_view)> on_piece,
                                 InvokeCallback on_done) = 0;
+  // Ends a running invocation as kill -9 of its instance would; nothing happens if it does not run.
+  virtual void kill(const std::string& tenant, const std::string& request_id) = 0;
   virtual void add_host_call(std::string name, HostCallHandler handler) = 0;
   // New invocations get `unavailable`; calls `on_drained` when the last in-flight one has ended or `grace` is over
   // (then the rest is killed).

@@ -515,5 +515,29 @@ TEST(Invoker, ALargePayloadIsMovedNotCopied) {
   EXPECT_EQ(world.ledger.records.at(0).bytes_in, 6 << 20);
 }
 
+TEST(Invoker, KillsTheInstanceOfOneInvocationAndOfNoOther) {
+  TestWorld world;
+  world.functions.deploy("f");
+  world.sandbox.hold_invocations = true;
+  std::map<std::string, std::string> ended;  // request id → outcome
+  for (const char* id : {"one", "two"}) {
+    Invocation invocation;
+    invocation.tenant = "default";
+    invocation.function = "f";
+    invocation.request_id = id;
+    world.invoker->invoke(invocation, [&ended, id](const Result<InvokeResult>& done) {
+      ended[id] = done.ok() ? done->usage.outcome : done.error().text();
+    });
+  }
+  world.loop.run_pending();
+  world.invoker->kill("another", "one");
+  world.invoker->kill("default", "three");
+  world.loop.run_pending();
+  EXPECT_TRUE(ended.empty());
+  world.invoker->kill("default", "one");
+  world.loop.run_pending();
+  EXPECT_EQ(ended, (std::map<std::string, std::string>{{"one", "crash"}}));
+}
+
 }  // namespace
 }  // namespace sundog::invoke

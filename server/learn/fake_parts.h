@@ -47,6 +47,7 @@ class FakeInvoker final : public invoke::Invoker {
                         invoke::InvokeCallback on_done) override {
     invoke(std::move(invocation), std::move(on_done));
   }
+  void kill(const std::string&, const std::string& request_id) override { killed.push_back(request_id); }
   void add_host_call(std::string name, invoke::HostCallHandler handler) override {
     host_calls[std::move(name)] = std::move(handler);
   }
@@ -57,6 +58,7 @@ class FakeInvoker final : public invoke::Invoker {
     return Result<invoke::InvokeResult>(fail(Code::unavailable, "No answer was set"));
   };
   std::vector<invoke::Invocation> invoked;
+  std::vector<std::string> killed;  // request ids
   std::map<std::string, invoke::HostCallHandler> host_calls;
 };
 

@@ -63,6 +63,7 @@ class StoredRuns final : public Runs {
   void ended(const Invocation& event, const std::string& id, const Result<InvokeResult>& result);
   Status finish(const std::string& tenant, const std::string& id, const Result<InvokeResult>& result);
   void add_usage(Json& run, const std::string& tenant, const Result<InvokeResult>& result) const;
+  void kill_later(const std::string& tenant, const std::string& id, const std::string& request_id);
   void sweep_later();
   void sweep();
   void revive(const std::string& tenant, const Json& run);
@@ -71,6 +72,9 @@ class StoredRuns final : public Runs {
   Options options_;
   RunProgress progress_;
   net::Loop::Id sweep_timer_ = 0;
+  // Loop thread only.
+  invoke::Invoker* invoker_ = nullptr;
+  std::map<std::string, net::Loop::Id> kill_timers_;  // of the runs that were asked to stop
 };
 
 Result<Json> StoredRuns::record(const std::string& tenant, const std::string& id) const {
@@ -272,22 +276,38 @@ bool StoredRuns::names_blob(const std::string& tenant, const std::string& blob) 
 
 Result<Json> StoredRuns::stop_run(const std::string& tenant, const std::string& id) {
   SUNDOG_CHECK(record(tenant, id));
-  SUNDOG_CHECK(update(tenant, id, [this](Json& run) -> Status {
-    if (is_over(run)) return done;
-    run["stop_requested"] = true;
-    if (run["state"] == kQueued) {
-      run["state"] = "stopped";
-      run["ended"] = iso_time(parts_.clock.wall());
-    }
-    return done;
-  }));
+  SUNDOG_TRY(stopped, update(tenant, id, [this](Json& run) -> Status {
+               if (is_over(run)) return done;
+               run["stop_requested"] = true;
+               if (run["state"] == kQueued) {
+                 run["state"] = "stopped";
+                 run["ended"] = iso_time(parts_.clock.wall());
+               }
+               return done;
+             }));
   progress_.ask_to_stop(tenant, id);
+  if (!is_over(stopped)) {
+    parts_.loop.post(
+        [this, tenant, id, request = stopped["request_id"].get<std::string>()] { kill_later(tenant, id, request); });
+  }
   return get(tenant, id, -1);
+}
+
+// A function that logs nothing, or hangs, does not hear that it is to stop. The event of a killed attempt comes again,
+// is told at run.start, and ends the run.
+void StoredRuns::kill_later(const std::string& tenant, const std::string& id, const std::string& request_id) {
+  auto& timer = kill_timers_[id];
+  if (timer != 0 || invoker_ == nullptr) return;
+  timer = parts_.loop.run_after(options_.stop_grace, [this, tenant, id, request_id] {
+    kill_timers_.erase(id);
+    if (progress_.running(tenant, id)) invoker_->kill(tenant, request_id);
+  });
 }
 
 // ---- host calls ----
 
 void StoredRuns::register_host_calls(invoke::Invoker& invoker) {
+  invoker_ = &invoker;
   using Reply = Callback<sandbox::HostReply>;
   const auto for_runs = [&invoker](const std::string& call, std::function<void(const Invocation&, Json, Reply)> act) {
     invoker.add_host_call(
@@ -421,6 +441,7 @@ void StoredRuns::start() {
 
 void StoredRuns::stop() {
   if (sweep_timer_ != 0) parts_.loop.cancel(std::exchange(sweep_timer_, 0));
+  for (const auto& [id, timer] : std::exchange(kill_timers_, {})) parts_.loop.cancel(timer);
   progress_.stop();
 }
 

@@ -71,6 +71,7 @@ class Runs {
     int64_t max_points = 100'000;   // of one run
     Millis sweep{30'000};           // how often runs whose event was lost are looked for
     Millis accept_timeout{10'000};  // longest wait for the event queue in create()
+    Millis stop_grace{10'000};      // a running attempt that goes on so long after stop_run() is killed
   };
 
   virtual ~Runs() = default;
@@ -88,7 +89,7 @@ class Runs {
                     Callback<Json> on_change) = 0;
   virtual Result<RunPage> list(const std::string& tenant, const std::string& study, const std::string& after,
                                size_t limit) const = 0;
-  // A queued run is stopped at once; a running one is told at its next run.log().
+  // A queued run is stopped at once; a running one is told at its next run.log(), and killed if it does not end.
   virtual Result<Json> stop_run(const std::string& tenant, const std::string& id) = 0;
   // True if some run of the tenant's names the blob as its artefact or checkpoint.
   virtual bool names_blob(const std::string& tenant, const std::string& blob) const = 0;

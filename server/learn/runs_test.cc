@@ -176,6 +176,32 @@ TEST_F(RunsTest, ARunningRunIsToldAtItsNextLog) {
   EXPECT_EQ((*world_.runs->stop_run(kTenant, id))["state"], "stopped");
 }
 
+TEST_F(RunsTest, ARunThatLogsNothingIsKilledSomeTimeAfterItWasAskedToStop) {
+  const std::string id = world_.start_run()["id"];
+  const auto event = world_.events.accepted[0];
+  ASSERT_TRUE(world_.host_call(event, "run.start", Json::object()).ok());
+  ASSERT_TRUE(world_.runs->stop_run(kTenant, id).ok());
+  ASSERT_TRUE(world_.runs->stop_run(kTenant, id).ok());
+  world_.loop.advance(Millis{9'900});
+  EXPECT_THAT(world_.invoker.killed, ::testing::IsEmpty());
+  world_.loop.advance(Millis{200});
+  EXPECT_THAT(world_.invoker.killed, ::testing::ElementsAre(event.request_id));
+  // The event is delivered again, and told.
+  EXPECT_EQ((*world_.host_call(event, "run.start", Json::object()))["stop"], true);
+  world_.end_and_settle(event, answered(event, {{"stopped", true}}));
+  EXPECT_EQ(world_.get(id)["state"], "stopped");
+}
+
+TEST_F(RunsTest, ARunThatEndsInTimeAfterItWasAskedToStopIsNotKilled) {
+  const std::string id = world_.start_run()["id"];
+  const auto event = world_.events.accepted[0];
+  ASSERT_TRUE(world_.host_call(event, "run.start", Json::object()).ok());
+  ASSERT_TRUE(world_.runs->stop_run(kTenant, id).ok());
+  world_.end_and_settle(event, answered(event, {{"stopped", true}}));
+  world_.loop.advance(Millis{20'000});
+  EXPECT_THAT(world_.invoker.killed, ::testing::IsEmpty());
+}
+
 TEST_F(RunsTest, ARedeliveredEventGoesOnFromTheCheckpoint) {
   const std::string id = world_.start_run()["id"];
   auto event = world_.events.accepted[0];

@@ -76,6 +76,7 @@ class LocalInvoker final : public invoke::Invoker {
     on_done(std::move(result));
   }
   void invoke_streaming(invoke::Invocation, std::function<void(std::string_view)>, invoke::InvokeCallback) override {}
+  void kill(const std::string&, const std::string&) override {}
   void add_host_call(std::string, invoke::HostCallHandler) override {}
   void drain(Millis, std::function<void()>) override {}
   Json fleet() const override { return Json::object(); }
