@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "base/ids.h"
+#include "base/kill_point.h"
 #include "functions/child.h"
 #include "functions/pip_settings.h"
 #include "functions/requirements.h"
@@ -97,6 +98,7 @@ Status EnvironmentBuilder::resolve(const Path& work, const Path& interpreter, co
   SUNDOG_CHECK(run(std::move(command), work, built.log));
   SUNDOG_TRY(text, read_file(output, 1 << 20));
   built.resolved = resolved_lines(text);
+  kill_point("environments.resolved");
   return done;
 }
 
@@ -120,6 +122,7 @@ Status EnvironmentBuilder::install(const Path& work, const Path& interpreter, Bu
     const auto variables = build_variables(folder_);
     if (variables.contains("UV_NO_INDEX")) command.emplace_back("--no-index");
     SUNDOG_CHECK(run(std::move(command), work, built.log));
+    kill_point("environments.installed");
     // A package may hold files that no Python of today compiles (tests of old syntax): their failure is none of ours.
     std::string compile_log;
     const auto compiled = run({interpreter.string(), "-I", "-m", "compileall", "-q", site.string()}, work, compile_log);
@@ -142,6 +145,7 @@ Status EnvironmentBuilder::publish(const Path& site, const std::string& content)
     if (error_number == ENOTEMPTY || error_number == EEXIST) return done;
     return fail_errno("rename to " + target.string(), error_number);
   }
+  kill_point("environments.published");
   return fsync_directory(folder_);
 }
 

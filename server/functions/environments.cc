@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 
+#include "base/kill_point.h"
 #include "functions/environment_builder.h"
 #include "functions/environment_records.h"
 #include "functions/requirements.h"
@@ -53,6 +54,7 @@ class StoredEnvironments final : public Environments {
       return environment;
     }
     SUNDOG_CHECK(catalog_.put(std::string(kPrefix) + id, environment_json(environment)));
+    kill_point("environments.accepted");
     remember(environment);
     SUNDOG_CHECK(enqueue(id));
     return environment;
@@ -168,6 +170,7 @@ class StoredEnvironments final : public Environments {
     // If this does not reach the disk the record still says "building", and the next start builds again.
     const auto stored = catalog_.put(std::string(kPrefix) + environment.id, environment_json(environment));
     if (!stored.ok()) environment.log += "\n" + stored.error().text();
+    kill_point("environments.ready");
     remember(environment);
     std::vector<std::function<void(const Environment&)>> callbacks;
     {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/kill_point.h"
+
 namespace sundog::models {
 namespace {
 
@@ -146,6 +148,7 @@ class PredictionJobs final : public Predictions {
       Json keep = Json::array();
       for (const auto& shard : scored) keep.push_back(kept(shard));
       SUNDOG_CHECK(job.save({{"shards", std::move(keep)}}));
+      kill_point("predictions.group_scored");
     }
     job.progress(total, total, "shards scored");
     return scored;
