@@ -15,6 +15,7 @@ from typing import TypeVar
 import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ROOT / "build" / "packages"  # what environments are built of, downloaded once for all servers
 BIN = Path(os.environ.get("SUNDOG_BIN_DIR", ROOT / "build" / "release" / "bin"))
 T = TypeVar("T")
 
@@ -70,6 +71,11 @@ class Server:
 
     def start(self) -> Server:
         """Starts it and waits until it answers."""
+        cache = self.data / "environments" / "cache"
+        if not cache.exists():
+            PACKAGES.mkdir(parents=True, exist_ok=True)
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            cache.symlink_to(PACKAGES)
         client = self.data / "client.json"
         before = client.stat().st_mtime_ns if client.exists() else 0
         with self.log.open("ab") as log:
