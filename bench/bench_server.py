@@ -3,68 +3,61 @@
 from __future__ import annotations
 
 import statistics
-import sys
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-import httpx
-import psutil
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import floors
+import machine
+from figures import QUICK, Figure, Report, quantile
+from load import Caller, Request
 
 from harness import Server, server_command
 
-STARTS = 5
-IDLE_SECONDS = 20
+STARTS = 5 if QUICK else 15
+IDLE_SECONDS = 5 if QUICK else 20
 
 
-def seconds_until_ready(folder: Path) -> float:
+def milliseconds_until_ready(folder: Path) -> float:
     """From exec to the first 200 of /healthz, asked on a port that is fixed ahead."""
-    import socket
-    import subprocess
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = floors.free_port()
     command = server_command(folder)
     command[command.index("--port") + 1] = str(port)
     began = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.002)
-    took = time.perf_counter() - began
+    while not floors.reachable(port):
+        time.sleep(0.001)
+    caller = Caller(Request(f"http://127.0.0.1:{port}/healthz"))
+    caller.call()
+    took = (time.perf_counter() - began) * 1000
+    caller.close()
     process.terminate()
     process.wait()
     return took
 
 
-def tree(pid: int) -> list[psutil.Process]:
-    """The server and everything it started."""
-    top = psutil.Process(pid)
-    return [top, *top.children(recursive=True)]
-
-
 def main() -> None:
     """Prints one table."""
+    report = Report("server")
     with tempfile.TemporaryDirectory() as scratch:
-        ready = [seconds_until_ready(Path(scratch) / f"data{n}") for n in range(STARTS)]
+        ready = [milliseconds_until_ready(Path(scratch) / f"data{n}") for n in range(STARTS)]
         server = Server(Path(scratch) / "idle").start()
-        time.sleep(2)
-        processes = tree(server.pid)
-        before = sum(sum(p.cpu_times()[:2]) for p in processes)
+        machine.settled_cpu_seconds(server.pid)
+        processes = machine.tree(server.pid)
+        before = machine.cpu_seconds(server.pid)
         time.sleep(IDLE_SECONDS)
-        after = sum(sum(p.cpu_times()[:2]) for p in processes)
-        resident = {p.name(): p.memory_info().rss / 2**20 for p in processes}
+        share = (machine.cpu_seconds(server.pid) - before) / IDLE_SECONDS * 100
+        resident = {process.name(): process.memory_info().rss / 2**20 for process in processes}
         server.stop()
-    print(f"ready after                 {statistics.median(ready) * 1000:8.0f} ms (median of {STARTS})")
+    p50 = statistics.median(ready)
+    report.add(
+        Figure("server.ready", "ready after", "ms", p50, quantile(ready, 0.99), target="≤ 300 ms", met=p50 <= 300)
+    )
     for name, megabytes in resident.items():
-        print(f"resident, {name:17} {megabytes:8.1f} MB")
-    print(f"idle CPU, whole tree        {(after - before) / IDLE_SECONDS * 100:8.2f} %")
+        report.add(Figure(f"server.{name}", f"resident, {name}", "MiB", megabytes))
+    report.add(Figure("server.idle", "idle CPU, whole tree", "%", share, target="≤ 0.1 %", met=share <= 0.1))
+    report.write()
 
 
 if __name__ == "__main__":

@@ -50,8 +50,12 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs.add_parser("check", help="format, lint, types, arrows, sizes, READMEs, links")
     verbs.add_parser("fmt", help="format everything in place")
-    verb = verbs.add_parser("bench", help="measure the figures of docs/SPEC.md")
-    verb.add_argument("names", nargs="*")
+    verb = verbs.add_parser("bench", help="measure the figures of docs/SPEC.md, beside their floors and their peers")
+    verb.add_argument("names", nargs="*", help="programs of bench/; all, if none is named")
+    verb.add_argument("--quick", action="store_true", help="a short run: fewer repetitions, figures less firm")
+    verb.add_argument("--check", action="store_true", help="fail if a ratio is 20 %% worse than in bench/recorded.json")
+    verb.add_argument("--record", action="store_true", help="write the ratios to bench/recorded.json")
+    verb.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md with tables and plots")
     verb = verbs.add_parser("demo", help="set up, build, and show the whole way on real data")
     verb.add_argument("words", nargs=argparse.REMAINDER)
     verb = verbs.add_parser("run", help="the checkout's own sundog command: ./dev run up")
@@ -75,7 +79,7 @@ def dispatch(asked: argparse.Namespace) -> int:
         case "fmt":
             fmt()
         case "bench":
-            bench.main(asked.names)
+            bench.main(bench.Asked(asked.names, asked.quick, asked.check, asked.record, asked.write_docs))
         case "demo":
             return run_sundog(["demo", *asked.words])
         case "run":
