@@ -34,6 +34,8 @@ def prepare(environment: dict[str, str], paths: list[str]) -> None:
         os.environ[name] = "1"
     # pandas brings Arrow, and Arrow's allocator starts a thread of its own unless told not to.
     os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
+    # onnxruntime sends telemetry from a thread of its own, with a file of its own, unless told not to.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ.update({"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8",
                        "TZ": "UTC", "LAMBDA_TASK_ROOT": "/var/task", "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
     os.environ.update(environment)
