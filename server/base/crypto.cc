@@ -57,31 +57,6 @@ std::string hex(std::string_view bytes) {
   return out;
 }
 
-std::string base64(std::string_view bytes) {
-  std::string out((bytes.size() + 2) / 3 * 4, '\0');
-  EVP_EncodeBlock(raw(out), raw(bytes), static_cast<int>(bytes.size()));
-  return out;
-}
-
-Result<std::string> from_base64(std::string_view text) {
-  if (text.size() % 4 != 0)
-    return fail(Code::invalid_argument, "The base64 text has a length that is not a multiple of 4.");
-  // EVP_DecodeBlock forgives blanks and early padding; we do not.
-  constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const size_t end = text.find_last_not_of('=') + 1;
-  if (text.size() - end > 2 || text.substr(0, end).find_first_not_of(kAlphabet) != std::string_view::npos) {
-    return fail(Code::invalid_argument, "The base64 text has characters that are not base64.");
-  }
-  std::string out(text.size() / 4 * 3, '\0');
-  if (text.empty()) return out;
-  const int length = EVP_DecodeBlock(raw(out), raw(text), static_cast<int>(text.size()));
-  if (length < 0) return fail(Code::invalid_argument, "The base64 text has characters that are not base64.");
-  size_t padding = 0;
-  while (padding < 2 && text[text.size() - 1 - padding] == '=') ++padding;
-  out.resize(static_cast<size_t>(length) - padding);
-  return out;
-}
-
 std::string random_bytes(size_t count) {
   std::string out(count, '\0');
   must(RAND_bytes(raw(out), static_cast<int>(count)) == 1);
