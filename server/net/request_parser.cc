@@ -34,7 +34,8 @@ bool is_no_case(std::string_view text, std::string_view lower_case) {
 // Writes straight into a Request: no second copy of the fields, as Beast's own containers would need.
 class Parser final : public http::basic_parser<true> {
  public:
-  Parser(Request& request, std::string& body, int64_t header_limit) : request_(request), body_(body) {
+  Parser(Request& request, std::string& body, Pairs& trailers, int64_t header_limit)
+      : request_(request), body_(body), trailers_(trailers), trailers_left_(header_limit) {
     this->header_limit(static_cast<std::uint32_t>(header_limit));
     this->body_limit(boost::none);  // the route's policy decides
   }
@@ -51,8 +52,8 @@ class Parser final : public http::basic_parser<true> {
     request_.target.assign(target.data(), target.size());
   }
   void on_response_impl(int, string_view, int, error_code&) override {}
-  void on_field_impl(http::field, string_view name, string_view value, error_code&) override {
-    if (is_header_done()) return;  // trailers are dropped: nothing here asks for one
+  void on_field_impl(http::field, string_view name, string_view value, error_code& error) override {
+    if (is_header_done()) return on_trailer(name, value, error);
     request_.headers.emplace_back(lower(name), std::string(value.data(), value.size()));
   }
   void on_header_impl(error_code&) override {}
@@ -68,19 +69,31 @@ class Parser final : public http::basic_parser<true> {
   }
   void on_finish_impl(error_code&) override {}
 
+  void on_trailer(string_view name, string_view value, error_code& error) {
+    trailers_left_ -= static_cast<int64_t>(name.size() + value.size());
+    if (trailers_left_ < 0) {
+      error = http::error::header_limit;
+      return;
+    }
+    trailers_.emplace_back(lower(name), std::string(value.data(), value.size()));
+  }
+
   Request& request_;
   std::string& body_;
+  Pairs& trailers_;
+  int64_t trailers_left_;  // bytes
   int version_ = 11;
 };
 
 }  // namespace
 
 struct RequestParser::State {
-  explicit State(int64_t limit) : header_limit(limit) { parser.emplace(request, body, header_limit); }
+  explicit State(int64_t limit) : header_limit(limit) { parser.emplace(request, body, trailers, header_limit); }
 
   int64_t header_limit;
   Request request;
   std::string body;
+  Pairs trailers;
   std::optional<Parser> parser;
 };
 
@@ -90,7 +103,8 @@ RequestParser::~RequestParser() = default;
 void RequestParser::reset() {
   state_->request = Request{};
   state_->body.clear();
-  state_->parser.emplace(state_->request, state_->body, state_->header_limit);
+  state_->trailers.clear();
+  state_->parser.emplace(state_->request, state_->body, state_->trailers, state_->header_limit);
 }
 
 Result<size_t> RequestParser::feed(std::string_view input) {
@@ -146,6 +160,10 @@ int64_t RequestParser::content_length() const {
   const auto length = state_->parser->content_length();
   if (!length) return 0;
   return static_cast<int64_t>(std::min<std::uint64_t>(*length, INT64_MAX));
+}
+
+const Pairs& RequestParser::trailers() const {
+  return state_->trailers;
 }
 
 bool RequestParser::expects_continue() const {

@@ -35,6 +35,7 @@ class RequestParser {
   std::string& body();             // the body's bytes fed so far, decoded; the caller may take them
   bool has_body() const;           // chunked, or a Content-Length above 0
   int64_t content_length() const;  // -1: chunked
+  const Pairs& trailers() const;   // names in lower case; there once the body is done
   bool expects_continue() const;
   bool keep_alive() const;
   bool http_1_0() const;
