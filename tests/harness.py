@@ -45,6 +45,8 @@ def server_command(data: Path, *options: str) -> list[str]:
             str(BIN / "sundog-launcher"),
             "--data-worker",
             str(BIN / "sundog-data"),
+            "--runtime-api",
+            str(BIN / "sundog-runtime-api"),
         ),
         *("--runtime", str(ROOT / "python" / "sundog" / "runtime")),
         *("--native", str(BIN.parent / "python" / "sundog" / "runtime" / "_native.abi3.so")),

@@ -17,14 +17,14 @@ from typing import Any
 
 from sundog.errors import Unavailable
 
-PROGRAMS = ("sundog-server", "sundog-launcher", "sundog-data")
+PROGRAMS = ("sundog-server", "sundog-launcher", "sundog-data", "sundog-runtime-api")
 NATIVE = "_native.abi3.so"
 PYARROW = "26.0"
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """The server's three programs in one folder, the Python files that instances run, and their extension module."""
+    """The server's programs in one folder, the Python files that instances run, and their extension module."""
 
     folder: Path
     runtime: Path
@@ -148,6 +148,8 @@ def server_command(
         str(binaries.folder / "sundog-launcher"),
         "--data-worker",
         str(binaries.folder / "sundog-data"),
+        "--runtime-api",
+        str(binaries.folder / "sundog-runtime-api"),
         "--runtime",
         str(binaries.runtime),
         "--native",

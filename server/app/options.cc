@@ -25,7 +25,7 @@ constexpr const char* kArithmetic[] = {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEA
                                        "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"};
 
 struct Raw {
-  std::string data, launcher, worker, runtime, native, uv, pyarrow, level = "info";
+  std::string data, launcher, worker, runtime_api, runtime, native, uv, pyarrow, level = "info";
   std::vector<std::string> pythons;
   int64_t grace = 30, queue = 10, idle_instance = 5, idle_template = 60;
 };
@@ -36,6 +36,9 @@ void declare(CLI::App& cli, Raw& raw, Options& options) {
   cli.add_option("--port", options.port, "Port to listen on; 0 takes a free one")->capture_default_str();
   cli.add_option("--launcher", raw.launcher, "The sundog-launcher program")->required()->check(CLI::ExistingFile);
   cli.add_option("--data-worker", raw.worker, "The sundog-data program")->required()->check(CLI::ExistingFile);
+  cli.add_option("--runtime-api", raw.runtime_api, "The sundog-runtime-api program, for custom runtimes")
+      ->required()
+      ->check(CLI::ExistingFile);
   cli.add_option("--runtime", raw.runtime, "Folder of what runs inside an instance")
       ->required()
       ->check(CLI::ExistingDirectory);
@@ -86,6 +89,7 @@ Parsed parse_options(int count, char** words) {
   options.data = std::filesystem::absolute(raw.data);
   options.launcher = std::filesystem::absolute(raw.launcher);
   options.data_worker = std::filesystem::absolute(raw.worker);
+  options.runtime_api = std::filesystem::absolute(raw.runtime_api);
   options.runtime = std::filesystem::absolute(raw.runtime);
   options.native = raw.native.empty() ? options.runtime / "_native.abi3.so" : std::filesystem::absolute(raw.native);
   options.uv = std::filesystem::absolute(raw.uv);

@@ -18,7 +18,7 @@ struct Options {
   Path data;
   std::string host = "127.0.0.1";
   uint16_t port = 9000;
-  Path launcher, data_worker, runtime, native, uv, pyarrow;
+  Path launcher, data_worker, runtime_api, runtime, native, uv, pyarrow;
   std::vector<std::pair<std::string, Path>> pythons;  // "3.11" → interpreter
   Level log_level = Level::info;
   bool closed_metrics = false;

@@ -23,12 +23,12 @@ Result<Kind> kind_from(std::string_view text);
 struct Config {
   std::string name;  // 1–64 of [A-Za-z0-9-_]
   std::string description;
-  std::string runtime = "python3.11";            // "python3.N", or "native" for Sundog's own data functions
-  std::string handler;                           // "module.function"
-  std::string role;                              // kept and shown, not used
-  int memory_mb = 128;                           // 128–10,240
-  int timeout_s = 3;                             // 1–900
-  int ephemeral_mb = 512;                        // 512–10,240
+  std::string runtime = "python3.11";  // "python3.N", "provided.al2023", or "native" for Sundog's own data functions
+  std::string handler;                 // "module.function"
+  std::string role;                    // kept and shown, not used
+  int memory_mb = 128;                 // 128–10,240
+  int timeout_s = 3;                   // 1–900
+  int ephemeral_mb = 512;              // 512–10,240
   std::map<std::string, std::string> variables;  // at most 4 KB
   std::string environment_id;                    // "" or the digest of an Environment
   sandbox::Network network = sandbox::Network::none;

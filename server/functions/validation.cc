@@ -84,6 +84,20 @@ Status check_variables(const std::map<std::string, std::string>& variables) {
   return done;
 }
 
+Status check_runtime(const Config& config) {
+  const auto& runtime = config.runtime;
+  if (runtime.starts_with("python3.") && version_number(runtime.substr(8))) return done;
+  if (runtime != "provided.al2023" && runtime != "provided.al2") {
+    return invalid("Runtime \"" + runtime.substr(0, 64) + "\" is not supported.",
+                   "Use python3.11, or provided.al2023 with a bootstrap of your own.");
+  }
+  if (config.network == sandbox::Network::host) {
+    return invalid("A custom runtime cannot have the host's network: every process of the host could answer for it.",
+                   "Leave the tag sundog:network out.");
+  }
+  return done;
+}
+
 Status check_handler(const std::string& handler) {
   if (handler.empty()) return invalid("The function has no Handler.", "Name it as \"module.function\".");
   SUNDOG_CHECK(at_most("Handler", handler.size(), 128));
@@ -109,9 +123,7 @@ Status check_tags(const std::map<std::string, std::string>& tags) {
 Status check_config(const Config& config) {
   SUNDOG_CHECK(check_function_name(config.name));
   SUNDOG_CHECK(at_most("Description", config.description.size(), 256));
-  if (!config.runtime.starts_with("python3.") || !version_number(config.runtime.substr(8))) {
-    return invalid("Runtime \"" + config.runtime.substr(0, 64) + "\" is not supported.", "Use python3.11.");
-  }
+  SUNDOG_CHECK(check_runtime(config));
   SUNDOG_CHECK(check_handler(config.handler));
   SUNDOG_CHECK(at_most("Role", config.role.size(), 2048));
   SUNDOG_CHECK(between("MemorySize", config.memory_mb, 128, 10'240));

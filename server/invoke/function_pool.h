@@ -64,9 +64,13 @@ class FunctionPool final : public SlotOwner {
   void expire(const RunPtr& run);
 
   void start_template();
+  void cannot_run(Error error);
   void on_template(Result<std::shared_ptr<sandbox::TemplateStart>> started);
   void on_init_failure(const sandbox::InitFailure& failure, const std::string& output);
   void end_template();
+  // The instance's own init failed: whoever waited longest gets to know.
+  void on_instance_init_failure(sandbox::InitFailure failure, Duration init);
+  void note_init_failure(const sandbox::InitFailure& failure, Duration init, const std::string& output);
   void report(std::optional<sandbox::InitFailure> failure);
   void start_instance();
   void end_slot(Slot& slot);

@@ -69,6 +69,7 @@ struct InvokerOptions {
   Millis idle_template{60'000};     // a template without instances and calls ends after it
   std::string region = "local";
   std::map<std::string, std::string> variables;  // every instance's, unless its function sets them
+  Path runtime_api;                              // the program sundog-runtime-api, for custom runtimes
 };
 
 class Invoker {

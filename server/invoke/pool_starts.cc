@@ -9,7 +9,7 @@ namespace sundog::invoke {
 namespace {
 
 Machine machine_of(const InvokerOptions& options) {
-  return {options.region, options.cores, options.variables};
+  return {options.region, options.cores, options.variables, options.runtime_api};
 }
 
 }  // namespace
@@ -21,13 +21,7 @@ void FunctionPool::reserve_template(int64_t bytes) {
 
 void FunctionPool::start_template() {
   auto spec = template_spec(*version_, context_.environments, machine_of(context_.options));
-  if (!spec.ok()) {
-    auto error = spec.error();
-    if (version_->state == functions::State::failed) error.message += " " + version_->state_reason;
-    const auto waiting = std::exchange(waiting_, {});
-    for (const auto& run : waiting) end_with_error(run, error);
-    return;
-  }
+  if (!spec.ok()) return cannot_run(spec.error());
   parked_ = TemplateState::starting;
   node_.memory_reserved += template_bytes_;
   template_asked_ = context_.clock.mono();
@@ -35,6 +29,12 @@ void FunctionPool::start_template() {
                                                         Result<std::shared_ptr<sandbox::TemplateStart>> started) {
     if (alive.lock()) on_template(std::move(started));
   });
+}
+
+void FunctionPool::cannot_run(Error error) {
+  if (version_->state == functions::State::failed) error.message += " " + version_->state_reason;
+  const auto waiting = std::exchange(waiting_, {});
+  for (const auto& run : waiting) end_with_error(run, error);
 }
 
 void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> started) {
@@ -79,6 +79,22 @@ void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> s
 
 void FunctionPool::on_init_failure(const sandbox::InitFailure& failure, const std::string& output) {
   const Duration init = context_.clock.mono() - template_asked_;
+  note_init_failure(failure, init, output);
+  // Only those who are here now: an answer may bring the next invocation, which is a new attempt.
+  auto waiting = std::exchange(waiting_, {});
+  Duration billed = init;
+  for (const auto& run : waiting) end_with_init_failure(context_, run, failure, std::exchange(billed, Duration{0}));
+}
+
+void FunctionPool::on_instance_init_failure(sandbox::InitFailure failure, Duration init) {
+  if (failure.type == "Runtime.OutOfMemory") {
+    failure.message += ": the limit is " + std::to_string(version_->config.memory_mb) + " MB";
+  }
+  note_init_failure(failure, init, {});
+  if (!waiting_.empty()) end_with_init_failure(context_, take_first(), failure, init);
+}
+
+void FunctionPool::note_init_failure(const sandbox::InitFailure& failure, Duration init, const std::string& output) {
   last_init_failure_ = failure;
   count_failure();
   std::string text = output;
@@ -86,10 +102,6 @@ void FunctionPool::on_init_failure(const sandbox::InitFailure& failure, const st
   text += "[ERROR] " + failure.type + ": " + failure.message + "\n" + init_report_line(init, failure);
   context_.logs.append(tenant_, version_->config.name, "", text);
   if (!reported_failed_) report(failure);
-  // Only those who are here now: an answer may bring the next invocation, which is a new attempt.
-  auto waiting = std::exchange(waiting_, {});
-  Duration billed = init;
-  for (const auto& run : waiting) end_with_init_failure(context_, run, failure, std::exchange(billed, Duration{0}));
 }
 
 // Functions keeps this in its catalog and may block.
@@ -112,15 +124,21 @@ void FunctionPool::end_template() {
 }
 
 void FunctionPool::start_instance() {
-  auto slot = std::make_shared<Slot>(context_, *this);
+  std::optional<sandbox::NativeSpec> native;
+  if (parked_ == TemplateState::not_needed) {
+    auto spec = native_spec(*version_, context_.environments, machine_of(context_.options));
+    if (!spec.ok()) return cannot_run(spec.error());
+    native = *std::move(spec);
+  }
+  auto slot = std::make_shared<Slot>(context_, *this, tenant_, version_);
   slots_.emplace(slot.get(), slot);
   ++starting_;
   ++node_.starting;
   ++*of_tenant_;
   ++*of_function_;
   node_.memory_reserved += instance_bytes_;
-  if (parked_ == TemplateState::not_needed) {
-    context_.sandbox.start_native(native_spec(*version_, machine_of(context_.options)), *slot, slot->ready_callback());
+  if (native) {
+    context_.sandbox.start_native(*std::move(native), *slot, slot->ready_callback());
   } else {
     template_->fork(*slot, slot->ready_callback());
   }
@@ -135,6 +153,15 @@ void FunctionPool::on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Ins
     slot.adopt(*std::move(instance));
     idle_.push_back(&slot);
     last_error_.reset();
+    if (is_custom(*version_)) {
+      last_init_failure_.reset();
+      if (reported_failed_) report(std::nullopt);
+    }
+  } else if (slot.init_failure()) {
+    const auto failure = *slot.init_failure();
+    const Duration init = context_.clock.mono() - slot.made();
+    end_slot(slot);
+    on_instance_init_failure(failure, init);
   } else {
     context_.log.error("instance_not_started", instance.error(), {{"function", version_->identity()}});
     last_error_ = instance.error();

@@ -1,6 +1,7 @@
 #include "invoke/slot.h"
 
 #include "base/kill_point.h"
+#include "invoke/specs.h"
 
 namespace sundog::invoke {
 namespace {
@@ -45,7 +46,10 @@ void Slot::adopt(std::unique_ptr<sandbox::Instance> instance) {
 void Slot::execute(RunPtr run) {
   run_ = std::move(run);
   // Who came while the instance was starting waited for it, and for no more of it than that.
-  if (fresh_ && run_->arrived < since_) run_->restore = std::min(instance_->start_time(), since_ - run_->arrived);
+  if (fresh_ && run_->arrived < since_) {
+    const Duration waited = std::min(instance_->start_time(), since_ - run_->arrived);
+    (is_custom(*run_->version) ? run_->init : run_->restore) = waited;
+  }
   fresh_ = false;
   state_ = State::busy;
   since_ = context_.clock.mono();

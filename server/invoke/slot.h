@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "invoke/run.h"
 
@@ -25,7 +26,13 @@ class Slot final : public sandbox::InstanceEvents, public std::enable_shared_fro
  public:
   enum class State { starting, idle, busy, ended };
 
-  Slot(Context& context, SlotOwner& owner) : context_(context), owner_(&owner), made_(context.clock.mono()) {}
+  // `tenant` and `version`: whose log gets what is printed before the first invocation.
+  Slot(Context& context, SlotOwner& owner, std::string tenant, functions::VersionPtr version)
+      : context_(context),
+        owner_(&owner),
+        made_(context.clock.mono()),
+        last_version_(std::move(version)),
+        last_tenant_(std::move(tenant)) {}
   ~Slot() override;
 
   // What the sandbox calls with the instance. Safe after the slot's end.
@@ -42,9 +49,12 @@ class Slot final : public sandbox::InstanceEvents, public std::enable_shared_fro
   bool fresh() const { return fresh_; }      // has executed nothing yet
   const sandbox::Instance* instance() const { return instance_.get(); }
   const RunPtr& run() const { return run_; }
+  // What the user's init code did wrong in this instance, if that is why it is not ready.
+  const std::optional<sandbox::InitFailure>& init_failure() const { return init_failure_; }
 
   void on_output(std::string_view text) override;
   void on_host_call(sandbox::HostCall call, Callback<sandbox::HostReply> reply) override;
+  void on_init_failure(sandbox::InitFailure failure) override { init_failure_ = std::move(failure); }
   void on_stream(std::string_view piece) override;
   void on_end() override;
 
@@ -56,13 +66,14 @@ class Slot final : public sandbox::InstanceEvents, public std::enable_shared_fro
   Context& context_;
   SlotOwner* owner_;
   MonoTime made_;
+  functions::VersionPtr last_version_;  // for what is printed while nothing runs
+  std::string last_tenant_, last_request_id_;
+  std::optional<sandbox::InitFailure> init_failure_;
   MonoTime since_ = made_;
   bool fresh_ = true;
   State state_ = State::starting;
   std::unique_ptr<sandbox::Instance> instance_;
   RunPtr run_;
-  functions::VersionPtr last_version_;  // for what is printed after an answer
-  std::string last_tenant_, last_request_id_;
   uint64_t turn_ = 0;  // of execute(): an outcome that comes after we gave up on it belongs to an earlier one
   net::Loop::Id timer_ = 0;
 };

@@ -7,6 +7,10 @@ namespace {
 
 constexpr int kOneCoreMegabytes = 1769;  // as on Lambda
 constexpr std::string_view kPython = "python";
+constexpr std::string_view kCustom = "provided";
+const std::string kRuntimeApi = "/opt/sundog/bin/sundog-runtime-api";
+const std::string kCustomPackages = "/opt/python";
+constexpr Millis kInitTimeout{10'000};  // as on Lambda
 
 std::map<std::string, std::string> variables_of(const functions::Version& version, const Machine& machine) {
   const auto& config = version.config;
@@ -33,10 +37,41 @@ std::string process_name(const functions::Version& version) {
   return version.tenant + "/" + version.config.name + ":" + version.version;
 }
 
+Result<functions::Environment> built_environment(const functions::Config& config,
+                                                 const functions::Environments& environments) {
+  SUNDOG_TRY(environment, environments.get(config.environment_id));
+  if (environment.state == functions::Environment::State::ready) return environment;
+  const bool building = environment.state == functions::Environment::State::building;
+  return fail(
+      Code::conflict,
+      "The environment of function " + config.name + (building ? " is still being built." : " failed to build."),
+      building ? "Try again in a moment." : "Its log says why: GET /v1/environments/" + config.environment_id);
+}
+
+// A custom runtime finds an environment where Lambda's Python layers lie, and its interpreter on the PATH.
+Status add_packages(sandbox::NativeSpec& spec, const functions::Config& config,
+                    const functions::Environments& environments) {
+  SUNDOG_TRY(environment, built_environment(config, environments));
+  SUNDOG_TRY(interpreter, environments.python(environment.python));
+  std::error_code ignored;
+  const Path prefix = std::filesystem::weakly_canonical(interpreter, ignored).parent_path().parent_path();
+  if (prefix != "/usr") {
+    spec.mounts.push_back({prefix, prefix.string(), false});
+    spec.environment["PATH"] = (prefix / "bin").string() + ":" + spec.environment["PATH"];
+  }
+  spec.mounts.push_back({environment.folder, kCustomPackages, false});
+  spec.environment.try_emplace("PYTHONPATH", kCustomPackages);
+  return done;
+}
+
 }  // namespace
 
+bool is_custom(const functions::Version& version) {
+  return version.config.runtime.starts_with(kCustom);
+}
+
 bool is_native(const functions::Version& version) {
-  return version.config.runtime == "native";
+  return version.config.runtime == "native" || is_custom(version);
 }
 
 sandbox::Limits limits_of(const functions::Config& config, int cores) {
@@ -52,20 +87,13 @@ Result<sandbox::TemplateSpec> template_spec(const functions::Version& version,
   const auto& config = version.config;
   if (!config.runtime.starts_with(kPython)) {
     return fail(Code::unsupported, "Function " + config.name + " has the runtime \"" + config.runtime + "\".",
-                "Sundog runs python3.N.");
+                "Sundog runs python3.N and provided.al2023.");
   }
   sandbox::TemplateSpec spec;
   spec.name = process_name(version);
   std::string python = config.runtime.substr(kPython.size());
   if (!config.environment_id.empty()) {
-    SUNDOG_TRY(environment, environments.get(config.environment_id));
-    if (environment.state != functions::Environment::State::ready) {
-      const bool building = environment.state == functions::Environment::State::building;
-      return fail(
-          Code::conflict,
-          "The environment of function " + config.name + (building ? " is still being built." : " failed to build."),
-          building ? "Try again in a moment." : "Its log says why: GET /v1/environments/" + config.environment_id);
-    }
+    SUNDOG_TRY(environment, built_environment(config, environments));
     spec.site_packages.push_back(environment.folder);
     python = environment.python;
   }
@@ -79,13 +107,22 @@ Result<sandbox::TemplateSpec> template_spec(const functions::Version& version,
   return spec;
 }
 
-sandbox::NativeSpec native_spec(const functions::Version& version, const Machine& machine) {
+Result<sandbox::NativeSpec> native_spec(const functions::Version& version, const functions::Environments& environments,
+                                        const Machine& machine) {
   sandbox::NativeSpec spec;
   spec.name = process_name(version);
-  spec.command = version.native_command;
-  spec.mounts = version.native_mounts;
   spec.environment = variables_of(version, machine);
   spec.limits = limits_of(version.config, machine.cores);
+  spec.network = version.config.network;
+  if (!is_custom(version)) {
+    spec.command = version.native_command;
+    spec.mounts = version.native_mounts;
+    return spec;
+  }
+  spec.command = {kRuntimeApi, "--init-timeout", std::to_string(kInitTimeout.count())};
+  spec.mounts = {{machine.runtime_api, kRuntimeApi, false}, {version.code_folder, "/var/task", false}};
+  spec.environment.try_emplace("LD_LIBRARY_PATH", "/var/task:/var/task/lib");
+  if (!version.config.environment_id.empty()) SUNDOG_CHECK(add_packages(spec, version.config, environments));
   return spec;
 }
 

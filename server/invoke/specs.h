@@ -15,12 +15,17 @@ struct Machine {
   std::string region;
   int cores = 1;
   std::map<std::string, std::string> variables;
+  Path runtime_api;  // the program sundog-runtime-api
 };
 
+// A custom runtime: "provided.al2023"; each instance runs the package's own `bootstrap`, init and all.
+bool is_custom(const functions::Version& version);
+// Started by exec rather than forked from a template.
 bool is_native(const functions::Version& version);
 sandbox::Limits limits_of(const functions::Config& config, int cores);
 Result<sandbox::TemplateSpec> template_spec(const functions::Version& version,
                                             const functions::Environments& environments, const Machine& machine);
-sandbox::NativeSpec native_spec(const functions::Version& version, const Machine& machine);
+Result<sandbox::NativeSpec> native_spec(const functions::Version& version, const functions::Environments& environments,
+                                        const Machine& machine);
 
 }  // namespace sundog::invoke

@@ -96,6 +96,12 @@ class FakeSandbox final : public Sandbox {
   std::function<TemplateScript(const TemplateSpec&)> template_script = [](const TemplateSpec&) {
     return TemplateScript{};
   };
+  // What an instance does before it is ready.
+  std::function<void(InstanceEvents&)> before_ready = [](InstanceEvents&) {};
+  // What the user's init does wrong in an instance of its own.
+  std::function<std::optional<InitFailure>(const std::string& name)> init_script = [](const std::string&) {
+    return std::nullopt;
+  };
   // An Error for a fork or a native start that fails.
   std::function<std::optional<Error>(const std::string& name)> fork_script = [](const std::string&) {
     return std::nullopt;
@@ -120,6 +126,7 @@ class FakeSandbox final : public Sandbox {
   std::vector<FakeInstance*> instances;    // that exist, in order of their making
   std::vector<FakeTemplate*> templates;    // that exist
   std::vector<std::string> started;        // names of every template and native process ever asked for
+  std::vector<NativeSpec> natives;         // ever asked for
   int forks = 0;                           // ever asked for
   std::vector<InvokeRequest> invocations;  // ever asked for
   std::vector<FakeInstance*> busy_instances() const {
@@ -150,6 +157,7 @@ class FakeSandbox final : public Sandbox {
   }
   void start_native(NativeSpec spec, InstanceEvents& events, Callback<std::unique_ptr<Instance>> on_ready) override {
     started.push_back(spec.name);
+    natives.push_back(spec);
     make_instance(spec.name, events, std::move(on_ready));
   }
   Json doctor() const override {
@@ -158,6 +166,11 @@ class FakeSandbox final : public Sandbox {
 
   void make_instance(std::string name, InstanceEvents& events, Callback<std::unique_ptr<Instance>> on_ready) {
     hold_or_post(hold_forks, held_forks_, [this, name = std::move(name), &events, on_ready = std::move(on_ready)] {
+      before_ready(events);
+      if (auto failure = init_script(name)) {
+        events.on_init_failure(*failure);
+        return on_ready(fail(Code::unavailable, "Its init failed."));
+      }
       if (auto error = fork_script(name)) return on_ready(*error);
       auto instance = std::make_unique<FakeInstance>(*this, name, events, next_pid_++);
       instances.push_back(instance.get());

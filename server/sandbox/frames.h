@@ -26,6 +26,7 @@ enum class FrameType : uint8_t {
   host_call = 4,
   host_reply = 5,
   stream = 6,
+  init_failed = 7,
   // Between server and template only.
   configure = 16,
   parked = 17,

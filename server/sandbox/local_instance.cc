@@ -7,6 +7,20 @@ namespace {
 
 constexpr Millis kExitWait{1000};  // for the parent to say how a process ended
 
+// What an instance says of its failed init; whatever it says is text to show and no more.
+InitFailure parse_init_failure(std::string_view json) {
+  InitFailure failure{"Runtime.Unknown", "", {}};
+  const auto fields = parse_json(json, "an instance's init failure");
+  if (!fields.ok() || !fields->is_object()) return failure;
+  const auto type = get_string(*fields, "type", failure.type), message = get_string(*fields, "message", "");
+  if (type.ok()) failure.type = *type;
+  if (message.ok()) failure.message = *message;
+  for (const auto& line : fields->value("stack", Json::array())) {
+    if (line.is_string()) failure.stack.push_back(line.get<std::string>());
+  }
+  return failure;
+}
+
 Json error_json(const Error& error) {
   return {{"code", name(error.code)}, {"message", error.message}, {"hint", error.hint}};
 }
@@ -110,6 +124,8 @@ void LocalInstance::on_frame(Frame frame) {
   switch (frame.type) {
     case FrameType::ready:
       return on_ready_frame();
+    case FrameType::init_failed:
+      return on_init_failed(frame);
     case FrameType::result:
       return on_result(std::move(frame));
     case FrameType::host_call:
@@ -128,13 +144,24 @@ void LocalInstance::on_ready_frame() {
   if (auto ready = std::exchange(on_ready_, nullptr)) ready(done);
 }
 
+void LocalInstance::on_init_failed(const Frame& frame) {
+  if (state_ != State::starting) return broken("The instance's init failed after it was ready.");
+  auto failure = parse_init_failure(frame.json);
+  const auto here = here_;
+  output_.drain();  // what init printed comes before its failure
+  if (!*here || state_ != State::starting) return;
+  if (parts_.cell.oom_kills() > 0) failure = {"Runtime.OutOfMemory", "Init ran out of memory", {}};
+  events_.on_init_failure(failure);
+  if (*here && state_ == State::starting) broken(failure.type + ": " + failure.message);
+}
+
 void LocalInstance::on_result(Frame frame) {
   if (state_ != State::busy || frame.id != invocation_) return broken("The instance answered what was not asked.");
   const auto header = parse_json(frame.json, "an instance's result");
   if (!header.ok() || !header->is_object()) return broken("The instance's result has no header.");
   const auto ok = get_bool(*header, "ok", false);
   const auto handler = get_int(*header, "handler_ns", 0);
-  const auto cpu = get_int(*header, "cpu_ns", 0);
+  const auto cpu = get_int(*header, "cpu_ns", -1);
   if (!ok.ok() || !handler.ok() || !cpu.ok()) return broken("The instance's result has a malformed header.");
   const auto here = here_;
   output_.drain();  // what the handler printed comes before its answer
@@ -145,7 +172,7 @@ void LocalInstance::on_result(Frame frame) {
   // The instance measures itself, but cannot claim more than passed here.
   const Duration passed = clock_.mono() - invoked_;
   outcome.consumption.handler = std::clamp(Duration(*handler), Duration{}, passed);
-  outcome.consumption.cpu = std::max(Duration(*cpu), Duration{});
+  outcome.consumption.cpu = *cpu >= 0 ? Duration(*cpu) : consumed().cpu;
   outcome.consumption.peak_memory_bytes = parts_.cell.peak_bytes();
   state_ = State::idle;
   std::exchange(on_done_, nullptr)(std::move(outcome));

@@ -59,6 +59,7 @@ class LocalInstance final : public Instance {
   enum class State { starting, idle, busy, ending, dead };
   void on_frame(Frame frame);
   void on_ready_frame();
+  void on_init_failed(const Frame& frame);
   void on_result(Frame frame);
   void on_host_call(Frame frame);
   void on_stream(const Frame& frame);

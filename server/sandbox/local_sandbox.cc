@@ -69,6 +69,10 @@ class LocalSandbox final : public Sandbox {
   }
 
   void start_native(NativeSpec spec, InstanceEvents& events, Callback<std::unique_ptr<Instance>> on_ready) override {
+    if (auto refused = check(spec.network); !refused.ok()) {
+      starting_.loop.post([on_ready = std::move(on_ready), error = refused.error()] { on_ready(error); });
+      return;
+    }
     // Read before `spec` moves: the order of arguments is the compiler's.
     const Limits limits = spec.limits;
     launcher_->make_cell(
@@ -86,11 +90,14 @@ class LocalSandbox final : public Sandbox {
   }
 
  private:
+  static Status check(Network network) {
+    if (network != Network::egress) return done;
+    return fail(Code::unsupported, "The network \"egress\" is not there yet.",
+                "Use \"none\", or \"host\" if an admin allows it.");
+  }
+
   static Status check(const TemplateSpec& spec) {
-    if (spec.network == Network::egress) {
-      return fail(Code::unsupported, "The network \"egress\" is not there yet.",
-                  "Use \"none\", or \"host\" if an admin allows it.");
-    }
+    SUNDOG_CHECK(check(spec.network));
     std::error_code error;
     if (!std::filesystem::exists(spec.python, error)) {
       return fail(Code::unavailable, "There is no interpreter " + spec.python.string() + ".");
@@ -113,9 +120,10 @@ class LocalSandbox final : public Sandbox {
     tree.argv = std::move(spec.command);
     tree.mounts = std::move(spec.mounts);
     tree.limits = spec.limits;
+    tree.network = spec.network;
     tree.cell = cell.id;
     tree.without_rules = starting_.rules_left_out();
-    tree.environment = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/tmp", "TMPDIR=/tmp"};
+    spec.environment.insert({{"PATH", "/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", "/tmp"}, {"TMPDIR", "/tmp"}});
     for (const auto& [name, value] : spec.environment) tree.environment.push_back(name + "=" + value);
     tree.socket = std::move(sockets->second);
     tree.output = std::move(pipe->second);

@@ -94,6 +94,11 @@ Status NativeInstance::ready() {
   return send(FrameType::ready, 0, {{"pid", getpid()}}, {});
 }
 
+Status NativeInstance::init_failed(const InitFailure& failure) {
+  return send(FrameType::init_failed, 0,
+              {{"type", failure.type}, {"message", failure.message}, {"stack", failure.stack}}, {});
+}
+
 Result<std::optional<NativeInvocation>> NativeInstance::next() {
   SUNDOG_TRY(frame, receive());
   if (!frame) return std::optional<NativeInvocation>{};
@@ -105,7 +110,11 @@ Result<std::optional<NativeInvocation>> NativeInstance::next() {
   SUNDOG_TRY(request_id, get_string(header, "request_id", ""));
   SUNDOG_TRY(deadline_ms, get_int(header, "deadline_ms", 0));
   SUNDOG_TRY(memory_mb, get_int(header, "memory_mb", 0));
+  SUNDOG_TRY(function_arn, get_string(header, "arn", ""));
+  SUNDOG_TRY(client_context, get_string(header, "client_context", ""));
   running_.request_id = request_id;
+  running_.function_arn = function_arn;
+  running_.client_context = client_context;
   running_.deadline = from_epoch_millis(deadline_ms);
   running_.memory_mb = int(memory_mb);
   running_.meta = header.value("meta", Json());
@@ -178,6 +187,11 @@ Status NativeInstance::answer(Result<std::string> answer) {
                       {"requestId", running_.request_id},
                       {"stackTrace", Json::array()}};
   return send(FrameType::result, running_.id, header, dump(shape));
+}
+
+Status NativeInstance::answer_as_is(bool ok, std::string_view payload) {
+  const Json header = {{"ok", ok}, {"handler_ns", now_ns() - started_ns_}, {"streamed", streamed_}};
+  return send(FrameType::result, running_.id, header, payload);
 }
 
 int serve_native(const std::function<Result<std::string>(NativeInstance&, const NativeInvocation&)>& handler) {

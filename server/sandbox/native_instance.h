@@ -25,7 +25,7 @@ namespace sundog::sandbox {
 
 struct NativeInvocation {
   uint32_t id = 0;
-  std::string request_id;
+  std::string request_id, function_arn, client_context;
   WallTime deadline;
   int memory_mb = 0;
   Json meta;
@@ -36,7 +36,10 @@ class NativeInstance {
  public:
   explicit NativeInstance(UniqueFd socket = UniqueFd(3)) : socket_(std::move(socket)) {}
 
+  int socket() const { return socket_.get(); }  // for who waits for more than the server
   Status ready();
+  // Instead of ready(), and its last word.
+  Status init_failed(const InitFailure& failure);
   // The next invocation; nullopt once the server is done with this instance.
   Result<std::optional<NativeInvocation>> next();
   // Only while an invocation runs. The descriptors go along (at most 4) and are closed here.
@@ -54,6 +57,9 @@ class NativeInstance {
   Status stream(std::string_view piece);
   // Ends the invocation: the answer, or Lambda's error object made of the Error.
   Status answer(Result<std::string> answer);
+  // The same with the bytes that the caller is to get, for work that other processes of this tree did: what CPU time
+  // they took, the server reads from the cgroup.
+  Status answer_as_is(bool ok, std::string_view payload);
 
  private:
   Status send(FrameType type, uint32_t id, const Json& json, std::string_view raw, std::vector<UniqueFd> fds = {});

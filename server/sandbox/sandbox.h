@@ -61,6 +61,7 @@ struct NativeSpec {
   std::vector<Mount> mounts;
   std::map<std::string, std::string> environment;
   Limits limits;
+  Network network = Network::none;
 };
 
 // The user's init code failed: Lambda's shape of it.
@@ -129,6 +130,8 @@ class InstanceEvents {
   // Bytes that the process wrote to stdout or stderr, as they come.
   virtual void on_output(std::string_view text) = 0;
   virtual void on_host_call(HostCall call, Callback<HostReply> reply) = 0;
+  // The user's init code failed in this very instance: comes before the Error of whoever waits for it to be ready.
+  virtual void on_init_failure(InitFailure failure) = 0;
   // A piece of a streamed answer, before the outcome.
   virtual void on_stream(std::string_view piece) = 0;
   // The process is gone without being asked to answer (idle crash). After an Outcome of exited/oom/killed it is not

@@ -16,12 +16,14 @@ namespace sundog::sandbox {
 // Records what an instance says.
 struct Witness final : InstanceEvents {
   std::string output, streamed;
+  std::optional<InitFailure> init_failure;
   int ends = 0;
   std::function<void(HostCall, Callback<HostReply>)> host = [](const HostCall& call, const Callback<HostReply>& reply) {
     reply(fail(Code::not_found, "No host call " + call.name + "."));
   };
   void on_output(std::string_view text) override { output += text; }
   void on_host_call(HostCall call, Callback<HostReply> reply) override { host(std::move(call), std::move(reply)); }
+  void on_init_failure(InitFailure failure) override { init_failure = std::move(failure); }
   void on_stream(std::string_view piece) override { streamed += piece; }
   void on_end() override { ++ends; }
 };

@@ -14,6 +14,7 @@ namespace {
 struct Silent final : InstanceEvents {
   void on_output(std::string_view text) override { fwrite(text.data(), 1, text.size(), stderr); }
   void on_host_call(HostCall, Callback<HostReply> reply) override { reply(fail(Code::not_found, "none")); }
+  void on_init_failure(InitFailure) override {}
   void on_stream(std::string_view) override {}
   void on_end() override {}
 };

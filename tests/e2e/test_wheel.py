@@ -103,7 +103,7 @@ def test_the_installed_server_runs_a_function(installed: Path, tmp_path: Path) -
 
 def test_the_wheel_is_whole_and_stripped(installed: Path) -> None:
     (package,) = installed.glob("lib/python3*/site-packages/sundog")
-    for program in ("sundog-server", "sundog-launcher", "sundog-data"):
+    for program in ("sundog-server", "sundog-launcher", "sundog-data", "sundog-runtime-api"):
         path = package / "bin" / program
         assert os.access(path, os.X_OK)
         linked = run("ldd", path, cwd=installed)

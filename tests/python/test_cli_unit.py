@@ -202,7 +202,7 @@ def test_deploy_a_script(tmp_path: Path) -> None:
 def test_up_execs_the_server_with_everything_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    for program in ("sundog-server", "sundog-launcher", "sundog-data"):
+    for program in ("sundog-server", "sundog-launcher", "sundog-data", "sundog-runtime-api"):
         (tmp_path / program).write_text("#!/bin/sh\n")
         (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("SUNDOG_BIN_DIR", str(tmp_path))
@@ -217,6 +217,7 @@ def test_up_execs_the_server_with_everything_it_needs(tmp_path: Path, monkeypatc
     assert words[0] == str(tmp_path / "sundog-server")
     assert (given["--data"], given["--host"], given["--port"]) == (str(tmp_path / "d"), "127.0.0.1", "9100")
     assert given["--launcher"] == str(tmp_path / "sundog-launcher")
+    assert given["--runtime-api"] == str(tmp_path / "sundog-runtime-api")
     assert given["--data-worker"] == str(tmp_path / "sundog-data")
     assert Path(given["--runtime"], "template.py").is_file()
     assert Path(given["--uv"]).is_file()
