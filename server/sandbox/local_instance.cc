@@ -269,7 +269,8 @@ void LocalInstance::finish() {
     auto why = ending_.kind == Outcome::Kind::out_of_memory ? std::string("it ran out of memory")
                : ending_.signal != 0                        ? "signal " + std::to_string(ending_.signal)
                : !ending_.detail.empty()                    ? ending_.detail
-                                                            : "exit status " + std::to_string(ending_.exit_status);
+               : ending_.exit_status >= 0                   ? "exit status " + std::to_string(ending_.exit_status)
+                                                            : "it was killed";
     if (auto ready = std::exchange(on_ready_, nullptr)) {
       ready(fail(Code::unavailable, "The instance of " + parts_.name + " ended before it was ready: " + why + "."));
     }
