@@ -113,6 +113,7 @@ class FakeFunctions final : public functions::Functions {
   Function& at(const std::string& tenant, const std::string& name) { return *functions_.at(tenant + "/" + name); }
 
   functions::State state_of_new_code = functions::State::active;
+  std::string reason_code_of_new_code;
   std::function<void()> before_publish;  // once: another client comes between
   std::string last_zip;
 
@@ -122,6 +123,7 @@ class FakeFunctions final : public functions::Functions {
     version.code_sha256 = base64(sha256(zip));
     version.state = state_of_new_code;
     version.state_reason = "as the test says";
+    version.state_reason_code = reason_code_of_new_code;
     version.revision_id = next_revision();
   }
   std::string next_revision() { return "revision-" + std::to_string(++revisions_); }

@@ -113,7 +113,8 @@ Status may_train(const functions::Version& version) {
   if (version.state == functions::State::pending) {
     return fail(Code::conflict, "Function \"" + name + "\" is still being prepared", "Wait until its state is Active.");
   }
-  if (version.state == functions::State::failed) {
+  // One whose init failed is begun all the same: it may have been killed, and what failed once may work now.
+  if (version.state == functions::State::failed && !version.state_reason_code.starts_with("FunctionError.")) {
     return fail(Code::conflict, "Function \"" + name + "\" cannot run: " + version.state_reason);
   }
   return done;
@@ -300,7 +301,12 @@ void StoredRuns::kill_later(const std::string& tenant, const std::string& id, co
   if (timer != 0 || invoker_ == nullptr) return;
   timer = parts_.loop.run_after(options_.stop_grace, [this, tenant, id, request_id] {
     kill_timers_.erase(id);
-    if (progress_.running(tenant, id)) invoker_->kill(tenant, request_id);
+    const auto submitted = parts_.pool.submit([this, tenant, id, request_id] {
+      const auto run = record(tenant, id);
+      if (!run.ok() || is_over(*run)) return;
+      parts_.loop.post([this, tenant, request_id] { invoker_->kill(tenant, request_id); });
+    });
+    if (!submitted.ok()) kill_later(tenant, id, request_id);
   });
 }
 

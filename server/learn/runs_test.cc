@@ -122,6 +122,20 @@ TEST_F(RunsTest, ABlobThatTheRunDidNotWriteIsNotItsArtefact) {
   EXPECT_FALSE(world_.runs->names_blob(kTenant, blob));
 }
 
+TEST_F(RunsTest, AFunctionWhoseInitFailedMayTrainAndOneWithoutItsEnvironmentMayNot) {
+  world_.functions.state_of_new_code = functions::State::failed;
+  world_.functions.reason_code_of_new_code = "FunctionError.RuntimeInitError";
+  ASSERT_TRUE(world_.functions.update_code(kTenant, "fit", "new code", false, "", false).ok());
+  world_.start_run();
+  world_.functions.reason_code_of_new_code = "InvalidConfiguration";
+  ASSERT_TRUE(world_.functions.update_code(kTenant, "fit", "newer code", false, "", false).ok());
+  learn::NewRun run;
+  run.function = "fit";
+  const auto refused = world_.blocking([&] { return world_.runs->create(kTenant, run); });
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::conflict);
+}
+
 TEST_F(RunsTest, TheUsersErrorIsTheRunsError) {
   const std::string id = world_.start_run()["id"];
   const auto event = world_.events.accepted[0];
@@ -185,6 +199,7 @@ TEST_F(RunsTest, ARunThatLogsNothingIsKilledSomeTimeAfterItWasAskedToStop) {
   world_.loop.advance(Millis{9'900});
   EXPECT_THAT(world_.invoker.killed, ::testing::IsEmpty());
   world_.loop.advance(Millis{200});
+  EXPECT_TRUE(world_.loop.run_until([&] { return !world_.invoker.killed.empty(); }));
   EXPECT_THAT(world_.invoker.killed, ::testing::ElementsAre(event.request_id));
   // The event is delivered again, and told.
   EXPECT_EQ((*world_.host_call(event, "run.start", Json::object()))["stop"], true);
@@ -199,6 +214,7 @@ TEST_F(RunsTest, ARunThatEndsInTimeAfterItWasAskedToStopIsNotKilled) {
   ASSERT_TRUE(world_.runs->stop_run(kTenant, id).ok());
   world_.end_and_settle(event, answered(event, {{"stopped", true}}));
   world_.loop.advance(Millis{20'000});
+  world_.shut_down();  // when the pool's work is done
   EXPECT_THAT(world_.invoker.killed, ::testing::IsEmpty());
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from lambda_calls import create, invoke
+from lambda_calls import create, invoke, run_over
 from leftovers import Leftovers, parent_of
 
 from harness import Server, eventually
@@ -19,6 +19,18 @@ import time
 def handler(event, context):
     time.sleep(event)
     return event
+"""
+
+
+DEAF = """
+import json, time
+from sundog.runtime import host
+def handler(payload, context):
+    begun, _ = host.call("run.start", {})
+    if not begun["stop"]:
+        time.sleep(100)
+    return json.dumps({"metrics": {}, "artefact": None, "signature": None, "stopped": begun["stop"]}).encode()
+handler.__sundog_raw__ = True
 """
 
 
@@ -111,5 +123,21 @@ def test_what_runs_outlives_its_template(fresh_server: Callable[..., Server], pa
         answer = waiting.ended()
         assert "X-Amz-Function-Error" not in answer.headers, answer.text
         assert answer.json() == 2
+    assert server.stop() == 0
+    leftovers.assert_none()
+
+
+@pytest.mark.soak  # for the ten seconds that such a run is given
+def test_a_run_that_hears_nothing_is_stopped(
+    fresh_server: Callable[..., Server], package: Callable[..., bytes]
+) -> None:
+    server = fresh_server("--idle-instance", "1", "--idle-template", "1").start()
+    leftovers = Leftovers(server)
+    with server.http() as http:
+        create(http, "deaf", package(app=DEAF), timeout=120, kind="training")
+        run = http.post("/v1/runs", json={"function": "deaf", "parameters": {}}).json()["id"]
+        eventually(lambda: http.get(f"/v1/runs/{run}").json()["state"] == "running", what="a running run")
+        assert http.post(f"/v1/runs/{run}/stop").status_code == 200
+        assert run_over(http, run, within=60)["state"] == "stopped"
     assert server.stop() == 0
     leftovers.assert_none()
