@@ -84,7 +84,9 @@ def everything() -> None:
     unit_tests("tsan", THREADED)
     fuzz(FUZZ_SECONDS)
     say(f"C++ passed, {(time.monotonic() - began) / 60:.1f} min so far; what follows is against the real programs")
-    pytest("Python, end-to-end, compatibility, security and fault tests", "--durations=20", "--durations-min=4")
+    # They wait more than they compute: two files at once, each with servers of their own.
+    together = ["-n", "2", "--dist", "loadfile", "--durations=20", "--durations-min=4"]
+    pytest("Python, end-to-end, compatibility, security and fault tests", *together)
 
 
 def soak(words: list[str]) -> None:
