@@ -91,6 +91,8 @@ class Promises:
         try:
             response = send()
             outcome = str(response.status_code)
+            if response.status_code >= 400:
+                outcome += f" {response.headers.get('x-amzn-ErrorType', '')} {response.text[:200]}"
         except httpx.TimeoutException as error:
             raise AssertionError(f"{what} was left in silence for {time.monotonic() - began:.1f} s") from error
         except httpx.TransportError:
