@@ -16,6 +16,8 @@ constexpr std::array kRows = {
     ErrorRow{Code::conflict, 409, "ResourceConflictException", 409},
     ErrorRow{Code::too_large, 413, "RequestTooLargeException", 413},
     ErrorRow{Code::resource_exhausted, 429, "TooManyRequestsException", 429},
+    // Lambda has no such error; a name of our own, and a status that no client of AWS retries.
+    ErrorRow{Code::budget_exceeded, 402, "BudgetExceededException", 402},
     ErrorRow{Code::deadline_exceeded, 504, "ServiceException", 504},
     ErrorRow{Code::unavailable, 503, "ServiceException", 503},
     ErrorRow{Code::data_loss, 500, "ServiceException", 500},

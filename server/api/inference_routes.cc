@@ -20,6 +20,8 @@ int status_of(Code code) {
       return 413;
     case Code::resource_exhausted:
       return 429;
+    case Code::budget_exceeded:
+      return 402;
     case Code::deadline_exceeded:
       return 504;
     case Code::unavailable:

@@ -1,4 +1,4 @@
-// /healthz, /metrics, /v1/status, /v1/doctor, /v1/keys, /v1/bill, /v1/usage, /v1/fleet: see protocol/api.md.
+// /healthz, /metrics, /v1/status, /v1/doctor, /v1/keys, /v1/fleet: see protocol/api.md.
 #pragma once
 
 #include <functional>
@@ -10,7 +10,6 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "invoke/invoker.h"
-#include "meter/usage.h"
 
 namespace sundog::api {
 
@@ -22,10 +21,7 @@ struct ServerFacts {
 };
 
 // Everything given outlives the Api's handlers. `doctor` gives the list of checks; it runs on a pool thread.
-void add_server_routes(Api& api, Clock& clock, meter::Ledger& ledger, const meter::PricePlan& plan,
-                       invoke::Invoker& invoker, std::function<Json()> doctor, ServerFacts facts);
-
-// "2026-01-01" or "2026-01-01T00:00:00[.000]Z".
-Result<WallTime> parse_time(std::string_view text, std::string_view what);
+void add_server_routes(Api& api, Clock& clock, invoke::Invoker& invoker, std::function<Json()> doctor,
+                       ServerFacts facts);
 
 }  // namespace sundog::api

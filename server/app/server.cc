@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "api/api.h"
+#include "api/bill_routes.h"
 #include "api/blob_routes.h"
 #include "api/data_routes.h"
 #include "api/environment_routes.h"
@@ -30,6 +31,9 @@
 #include "invoke/invoker.h"
 #include "learn/runs.h"
 #include "learn/studies.h"
+#include "meter/budget_store.h"
+#include "meter/budgets.h"
+#include "meter/price_plan.h"
 #include "meter/usage.h"
 #include "models/endpoints.h"
 #include "models/predictions.h"
@@ -59,6 +63,8 @@ class WholeServer final : public Server {
 
  private:
   Status open_stores();
+  Status open_budgets();
+  void tell_alarm(const meter::Alarm& alarm);
   Status open_runtime();
   Status open_work();
   Status open_api();
@@ -83,8 +89,9 @@ class WholeServer final : public Server {
   std::unique_ptr<store::Catalog> catalog_;
   std::unique_ptr<store::Queue> queue_;
   std::unique_ptr<store::Blobs> blobs_;
-  meter::PricePlan price_plan_;
+  meter::PricePlans price_plans_;
   std::unique_ptr<meter::Ledger> ledger_;
+  std::unique_ptr<meter::Budgets> budgets_;
   std::unique_ptr<Pool> io_;
   std::unique_ptr<Pool> builders_;
   std::unique_ptr<invoke::FunctionLogs> logs_;
@@ -124,11 +131,40 @@ Status WholeServer::open_stores() {
   SUNDOG_TRY(blobs, store::open_file_blobs(folder_.blobs()));
   blobs_ = std::move(blobs);
   SUNDOG_CHECK(meter::write_default_price_plan(folder_.price_plan()));
-  SUNDOG_TRY(prices, meter::load_price_plan(folder_.price_plan()));
-  price_plan_ = std::move(prices);
+  SUNDOG_TRY(prices, meter::load_price_plans(folder_.price_plan()));
+  price_plans_ = std::move(prices);
   SUNDOG_TRY(ledger, meter::open_ledger(folder_.ledger(), clock_));
   ledger_ = std::move(ledger);
+  return open_budgets();
+}
+
+Status WholeServer::open_budgets() {
+  budgets_ = std::make_unique<meter::Budgets>(price_plans_, clock_);
+  budgets_->on_alarm([this](const meter::Alarm& alarm) { loop_.post([this, alarm] { tell_alarm(alarm); }); });
+  SUNDOG_TRY(set, meter::read_budgets(*catalog_));
+  const auto now = clock_.wall();
+  SUNDOG_TRY(month, ledger_->sums({"", meter::Budgets::month_begin(now), now}));
+  budgets_->restore(set, month);
   return done;
+}
+
+// A restart before it is marked tells it once more.
+void WholeServer::tell_alarm(const meter::Alarm& alarm) {
+  const Json event = meter::alarm_json(alarm, price_plans_.of(alarm.budget.tenant));
+  log_.warn("budget_alarm", event);
+  const Status marking = io_->submit([this, alarm] {
+    const Status marked = meter::mark_alarmed(*catalog_, alarm);
+    if (!marked.ok()) log_.error("budget_alarm_not_marked", marked.error());
+  });
+  if (!marking.ok()) log_.error("budget_alarm_not_marked", marking.error());
+  if (alarm.budget.on_alarm.empty()) return;
+  invoke::Invocation invocation;
+  invocation.tenant = alarm.budget.tenant;
+  invocation.function = alarm.budget.on_alarm;
+  invocation.payload = dump(event);
+  events_->accept(std::move(invocation), [this, event](const Result<std::string>& accepted) {
+    if (!accepted.ok()) log_.error("budget_alarm_not_sent", accepted.error(), event);
+  });
 }
 
 Status WholeServer::open_runtime() {
@@ -157,8 +193,8 @@ Status WholeServer::open_runtime() {
   options.variables = options_.arithmetic;
   options.runtime_api = options_.runtime_api;
   invoker_ = invoke::make_invoker(loop_, clock_, *io_, log_, *sandbox_, *functions_, *environments_, *blobs_, *ledger_,
-                                  *logs_, options);
-  events_ = invoke::make_events(loop_, clock_, *io_, log_, *queue_, *invoker_, {});
+                                  *budgets_, *logs_, options);
+  events_ = invoke::make_events(loop_, clock_, *io_, log_, *queue_, *invoker_, *budgets_, {});
   return done;
 }
 
@@ -198,7 +234,7 @@ Status WholeServer::open_work() {
   data::add_data_jobs(*jobs_, *datasets_, *blobs_, clock_);
   runs_ = learn::open_runs(
       {loop_, clock_, *io_, log_, *catalog_, *queue_, *blobs_, *functions_, *datasets_, *events_, *ledger_},
-      {.prices = price_plan_});
+      {.prices = price_plans_});
   runs_->register_host_calls(*invoker_);
   studies_ = learn::open_studies(*catalog_, clock_, *datasets_, *runs_);
   registry_ = models::open_registry(
@@ -241,7 +277,8 @@ void WholeServer::add_routes() {
                          .pythons = {},
                          .open_metrics = !options_.closed_metrics};
   for (const auto& [version, path] : options_.pythons) facts.pythons.push_back(version);
-  api::add_server_routes(*api_, clock_, *ledger_, price_plan_, *invoker_, [this] { return sandbox_->doctor(); }, facts);
+  api::add_bill_routes(router, {clock_, *ledger_, price_plans_, *budgets_, *catalog_});
+  api::add_server_routes(*api_, clock_, *invoker_, [this] { return sandbox_->doctor(); }, facts);
   api::add_lambda_routes(router, *functions_, *environments_, *invoker_, *events_, *blobs_);
   api::add_function_routes(router, *functions_, *logs_, *queue_, api_->pool(), loop_, streams_);
   api::add_environment_routes(router, *environments_, *catalog_, loop_);

@@ -24,6 +24,8 @@ std::string_view name(Code code) {
       return "too_large";
     case Code::resource_exhausted:
       return "resource_exhausted";
+    case Code::budget_exceeded:
+      return "budget_exceeded";
     case Code::deadline_exceeded:
       return "deadline_exceeded";
     case Code::unavailable:

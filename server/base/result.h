@@ -23,7 +23,8 @@ enum class Code {
   already_exists,
   conflict,            // the state changed under the caller, or does not allow this now
   too_large,           // over a size limit; the message names the limit
-  resource_exhausted,  // no room now (concurrency, memory, budget); try later
+  resource_exhausted,  // no room now (concurrency, memory); try later
+  budget_exceeded,     // what may be spent is spent; trying again does not help until somebody allows more
   deadline_exceeded,
   unavailable,  // disk full, store unreachable, shutting down
   data_loss,    // stored content does not match its address

@@ -97,7 +97,10 @@ std::string report_line(const meter::UsageRecord& usage, const std::string& fail
                      " ms\tMemory Size: " + std::to_string(usage.memory_mb) +
                      " MB\tMax Memory Used: " + megabytes(usage.peak_memory_mb) + " MB";
   if (usage.init_ms > 0) line += "\tInit Duration: " + fixed(usage.init_ms) + " ms";
-  if (usage.restore_ms > 0) line += "\tRestore Duration: " + fixed(usage.restore_ms) + " ms";
+  if (usage.restore_ms > 0) {
+    line += "\tRestore Duration: " + fixed(usage.restore_ms) +
+            " ms\tBilled Restore Duration: " + std::to_string(usage.billed_restore_ms) + " ms";
+  }
   if (usage.outcome == "timeout") {
     line += "\tStatus: timeout";
   } else if (!failure_type.empty()) {

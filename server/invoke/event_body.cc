@@ -74,6 +74,7 @@ std::string event_body(const Event& event) {
   if (!invocation.tags.empty()) json["tags"] = invocation.tags;
   if (!invocation.granted_blobs.empty()) json["blobs"] = invocation.granted_blobs;
   if (invocation.kind) json["kind"] = functions::name(*invocation.kind);
+  if (event.throttled) json["throttled_ms"] = epoch_millis(*event.throttled);
   if (event.earlier_attempts > 0) json["earlier_attempts"] = event.earlier_attempts;
   if (is_utf8(invocation.payload)) {
     json["payload"] = invocation.payload;
@@ -98,6 +99,7 @@ Result<Event> parse_event(std::string_view body) {
   SUNDOG_TRY(qualifier, get_string(json, "qualifier", ""));
   SUNDOG_TRY(client_context, get_string(json, "client_context", ""));
   SUNDOG_TRY(accepted, get_int(json, "accepted_ms"));
+  SUNDOG_TRY(throttled, get_int(json, "throttled_ms", 0));
   SUNDOG_TRY(earlier, get_int(json, "earlier_attempts", 0));
   SUNDOG_TRY(kind, get_string(json, "kind", ""));
   invocation.tenant = tenant;
@@ -106,10 +108,12 @@ Result<Event> parse_event(std::string_view body) {
   invocation.qualifier = qualifier;
   invocation.client_context = client_context;
   constexpr int64_t kLatestMillis = 9'000'000'000'000;  // what a WallTime in nanoseconds holds
-  if (accepted < 0 || accepted > kLatestMillis || earlier < 0 || earlier > 1'000'000) {
+  if (accepted < 0 || accepted > kLatestMillis || throttled < 0 || throttled > kLatestMillis || earlier < 0 ||
+      earlier > 1'000'000) {
     return fail(Code::invalid_argument, "An event has a time or a count that cannot be.");
   }
   event.accepted = from_epoch_millis(accepted);
+  if (throttled > 0) event.throttled = from_epoch_millis(throttled);
   event.earlier_attempts = static_cast<int>(earlier);
   if (!kind.empty()) {
     SUNDOG_TRY(known, functions::kind_from(kind));

@@ -4,6 +4,7 @@
 // Failure     invalid_argument: not one of ours, or of a version that this server does not know.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,7 +17,8 @@ namespace sundog::invoke {
 struct Event {
   Invocation invocation;
   WallTime accepted;
-  int earlier_attempts = 0;  // made by earlier messages of the same event
+  std::optional<WallTime> throttled;  // since when it has found no room
+  int earlier_attempts = 0;           // made by earlier messages of the same event
 };
 
 std::string event_body(const Event& event);

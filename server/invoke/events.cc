@@ -31,13 +31,14 @@ using DeliveryPtr = std::shared_ptr<Delivery>;
 class QueuedEvents final : public Events, public std::enable_shared_from_this<QueuedEvents> {
  public:
   QueuedEvents(net::Loop& loop, Clock& clock, Pool& pool, Log& log, store::Queue& queue, Invoker& invoker,
-               EventOptions options)
+               const meter::Budgets& budgets, EventOptions options)
       : loop_(loop),
         clock_(clock),
         pool_(pool),
         log_(log),
         queue_(queue),
         invoker_(invoker),
+        budgets_(budgets),
         options_(std::move(options)) {}
 
   void accept(Invocation invocation, Callback<std::string> on_accepted) override;
@@ -47,6 +48,7 @@ class QueuedEvents final : public Events, public std::enable_shared_from_this<Qu
 
  private:
   struct Watched {
+    std::string tenant, function;
     store::Queue::Token token;
     bool due = false;
     bool pulling = false;
@@ -55,6 +57,7 @@ class QueuedEvents final : public Events, public std::enable_shared_from_this<Qu
   void append(std::string queue, std::string body, const std::string& request_id, Callback<std::string> on_accepted);
   void watch(const std::string& queue);
   void pump();
+  void pump_later();
   void pull(const std::string& queue, size_t limit);
   void on_pulled(const std::string& queue, size_t limit, Result<std::vector<store::Message>> messages);
   void deliver(store::Message message);
@@ -71,12 +74,14 @@ class QueuedEvents final : public Events, public std::enable_shared_from_this<Qu
   Log& log_;
   store::Queue& queue_;
   Invoker& invoker_;
+  const meter::Budgets& budgets_;
   EventOptions options_;
   std::vector<EndedCallback> ended_;
   std::map<std::string, Watched> watched_;
   std::string next_;  // the queue whose turn it is
   int in_flight_ = 0;
   bool running_ = false;
+  bool pump_planned_ = false;
 };
 
 void QueuedEvents::accept(Invocation invocation, Callback<std::string> on_accepted) {
@@ -132,6 +137,9 @@ void QueuedEvents::stop() {
 void QueuedEvents::watch(const std::string& queue) {
   if (!running_ || watched_.contains(queue)) return;
   auto& watched = watched_[queue];
+  const auto parts = std::string_view(queue).substr(kPrefix.size());
+  watched.tenant = parts.substr(0, parts.find('/'));
+  watched.function = parts.substr(parts.find('/') + 1);
   watched.due = true;
   watched.token = queue_.notify(queue, [weak = weak_from_this(), &loop = loop_, queue] {
     loop.post([weak, queue] {
@@ -146,19 +154,33 @@ void QueuedEvents::watch(const std::string& queue) {
   pump();
 }
 
-// Gives every queue with something due its turn, while there is room.
+// Gives every queue with something due its turn, while there is room. Where a budget is spent, what is due waits.
 void QueuedEvents::pump() {
+  bool held = false;
   for (size_t tried = 0; running_ && tried < watched_.size() && in_flight_ < options_.parallel; ++tried) {
     auto it = watched_.upper_bound(next_);
     if (it == watched_.end()) it = watched_.begin();
     next_ = it->first;
     if (!it->second.due || it->second.pulling) continue;
+    if (budgets_.is_spent(it->second.tenant, it->second.function)) {
+      held = true;
+      continue;
+    }
     it->second.due = false;
     it->second.pulling = true;
     const size_t limit = std::min(kMostAtOnce, static_cast<size_t>(options_.parallel - in_flight_));
     in_flight_ += static_cast<int>(limit);  // given back for what did not come
     pull(it->first, limit);
   }
+  if (held) pump_later();
+}
+
+void QueuedEvents::pump_later() {
+  if (std::exchange(pump_planned_, true)) return;
+  loop_.run_after(kThrottleDelay, [self = shared_from_this()] {
+    self->pump_planned_ = false;
+    self->pump();
+  });
 }
 
 void QueuedEvents::pull(const std::string& queue, size_t limit) {
@@ -236,7 +258,12 @@ void QueuedEvents::on_result(const DeliveryPtr& delivery, const Result<InvokeRes
     const bool no_room = code == Code::resource_exhausted || code == Code::conflict || code == Code::unavailable;
     const bool hopeless = code == Code::not_found || code == Code::invalid_argument || code == Code::too_large ||
                           code == Code::permission_denied || code == Code::unsupported;
-    if (no_room && clock_.wall() - delivery->event.accepted < kOldestThrottled) {
+    auto& throttled = delivery->event.throttled;
+    if (code == Code::budget_exceeded) {
+      throttled.reset();
+      postpone(delivery);
+    } else if (no_room && clock_.wall() - throttled.value_or(clock_.wall()) < kOldestThrottled) {
+      throttled = throttled.value_or(clock_.wall());
       postpone(delivery);
     } else {
       retry_or_bury(delivery, result, result.error().text(), hopeless || no_room);
@@ -322,9 +349,9 @@ std::string event_queue(const std::string& tenant, const std::string& function) 
 }
 
 std::unique_ptr<Events> make_events(net::Loop& loop, Clock& clock, Pool& pool, Log& log, store::Queue& queue,
-                                    Invoker& invoker, EventOptions options) {
+                                    Invoker& invoker, const meter::Budgets& budgets, EventOptions options) {
   return std::make_unique<EventsHandle>(
-      std::make_shared<QueuedEvents>(loop, clock, pool, log, queue, invoker, std::move(options)));
+      std::make_shared<QueuedEvents>(loop, clock, pool, log, queue, invoker, budgets, std::move(options)));
 }
 
 }  // namespace sundog::invoke

@@ -3,6 +3,7 @@
 //
 // Ownership   one per server, created in app/ over a Queue and the Invoker.
 // Threads     accept() on the loop thread (its callback too); start()/stop() on the loop thread.
+// Budgets     what waits for a function whose budget is spent stays in its queue until there is more to spend.
 // Durability  accept()'s callback with ok  =>  the event is delivered at least once, also after kill -9.
 #pragma once
 
@@ -38,6 +39,6 @@ class Events {
 std::string event_queue(const std::string& tenant, const std::string& function);
 
 std::unique_ptr<Events> make_events(net::Loop& loop, Clock& clock, Pool& pool, Log& log, store::Queue& queue,
-                                    Invoker& invoker, EventOptions options);
+                                    Invoker& invoker, const meter::Budgets& budgets, EventOptions options);
 
 }  // namespace sundog::invoke

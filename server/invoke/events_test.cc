@@ -21,7 +21,7 @@ class EventsTest : public testing::Test {
   void open() {
     queue_ = *store::open_sqlite_queue(world_.folder.path() / "queue.db", world_.clock);
     pool_ = std::make_unique<Pool>("events", Pool::Options{.threads = 2});
-    events_ = make_events(world_.loop, world_.clock, *pool_, Log::none(), *queue_, *world_.invoker, {});
+    events_ = make_events(world_.loop, world_.clock, *pool_, Log::none(), *queue_, *world_.invoker, world_.budgets, {});
     events_->on_ended([this](const Invocation& invocation, const Result<InvokeResult>&, bool dead) {
       ended_.emplace_back(invocation.payload, dead);
     });
@@ -52,7 +52,10 @@ class EventsTest : public testing::Test {
     }
     return condition();
   }
-  int64_t depth() { return queue_->depth("events/default/f").ok() ? *queue_->depth("events/default/f") : -1; }
+  int64_t depth(const std::string& function = "f") {
+    const auto waiting = queue_->depth(event_queue("default", function));
+    return waiting.ok() ? *waiting : -1;
+  }
   void outcomes(const std::vector<Outcome::Kind>& kinds) {
     world_.sandbox.invoke_script = [this, kinds](auto&, const sandbox::InvokeRequest& request) {
       const auto kind = kinds[std::min(calls_++, kinds.size() - 1)];
@@ -135,10 +138,54 @@ TEST_F(EventsTest, AnEventThatFindsNoRoomForSixHoursIsBuried) {
   world_.functions.deploy("f");
   world_.functions.deployed["f"].reserved = 0;
   accept("1");
-  world_.clock.advance(hours{6});
+  world_.clock.advance(hours{6});  // nobody delivered it meanwhile
   events_->start();
+  EXPECT_FALSE(eventually([&] { return !ended_.empty(); }, Millis{1'000}, 10));
+  world_.clock.advance(hours{6});
   ASSERT_TRUE(eventually([&] { return ended_.size() == 1; }));
   EXPECT_TRUE(ended_[0].second);
+}
+
+TEST_F(EventsTest, WhatABudgetStopsStaysInTheQueueUntilThereIsMore) {
+  world_.functions.deploy("f");
+  world_.functions.deploy("g");
+  outcomes({Outcome::Kind::ok});
+  meter::Budget budget{.tenant = "default", .function = "f"};
+  world_.budgets.put(budget);
+  events_->start();
+  accept("1");
+  accept("2", "g");
+  ASSERT_TRUE(eventually([&] { return ended_.size() == 1 && depth("g") == 0; }));
+  EXPECT_EQ(ended_[0].first, "2") << "another function goes on";
+  world_.clock.advance(hours{24 * 14});
+  EXPECT_FALSE(eventually([&] { return ended_.size() > 1; }, Millis{1'000}, 10));
+  EXPECT_EQ(depth(), 1);
+  budget.limit = meter::Money::of_pico(1'000'000'000'000);
+  world_.budgets.put(budget);
+  ASSERT_TRUE(eventually([&] { return ended_.size() == 2 && depth() == 0; }));
+  EXPECT_FALSE(ended_[1].second);
+  EXPECT_EQ(calls_, 2U);
+}
+
+TEST_F(EventsTest, WhatRunsOutOfBudgetOnItsWayIsNeitherLostNorAnAttempt) {
+  world_.functions.deploy("f");
+  outcomes({Outcome::Kind::ok});
+  world_.sandbox.hold_invocations = true;
+  meter::Budget budget{.tenant = "default", .function = ""};
+  budget.limit = meter::Money::of_pico(1);  // one is let through
+  world_.budgets.put(budget);
+  events_->start();
+  for (int i = 0; i < 5; ++i) accept(std::to_string(i));
+  ASSERT_TRUE(eventually([&] { return world_.sandbox.busy_instances().size() == 1; }));
+  world_.sandbox.hold_invocations = false;
+  world_.sandbox.busy_instances()[0]->finish(TestWorld::outcome(Outcome::Kind::ok));
+  ASSERT_TRUE(eventually([&] { return ended_.size() == 1; }));
+  EXPECT_FALSE(eventually([&] { return ended_.size() > 1; }, Millis{1'000}, 10));
+  EXPECT_TRUE(eventually([&] { return depth() == 4; }));
+  budget.limit = meter::Money::of_pico(1'000'000'000'000);
+  world_.budgets.put(budget);
+  ASSERT_TRUE(eventually([&] { return ended_.size() == 5 && depth() == 0; }));
+  for (const auto& [payload, dead] : ended_) EXPECT_FALSE(dead) << payload;
 }
 
 TEST_F(EventsTest, AnEventOfADeletedFunctionIsBuriedAtOnce) {
@@ -172,7 +219,8 @@ TEST_F(EventsTest, ALongInvocationKeepsItsMessage) {
 TEST_F(EventsTest, NeverMoreInFlightThanAllowed) {
   world_.functions.deploy("f");
   world_.sandbox.hold_invocations = true;
-  events_ = make_events(world_.loop, world_.clock, *pool_, Log::none(), *queue_, *world_.invoker, {.parallel = 3});
+  events_ = make_events(world_.loop, world_.clock, *pool_, Log::none(), *queue_, *world_.invoker, world_.budgets,
+                        {.parallel = 3});
   events_->on_ended(
       [this](const Invocation&, const Result<InvokeResult>&, bool dead) { ended_.emplace_back("", dead); });
   for (int i = 0; i < 10; ++i) accept(std::to_string(i));

@@ -231,6 +231,7 @@ void FunctionPool::describe(Json& instances, Json& templates) const {
         {{"tenant", tenant_},
          {"function", name},
          {"version", version_->version},
+         {"id", slot->id()},
          {"state", state},
          {"pid", instance != nullptr ? instance->pid() : 0},
          {"memory_mb", static_cast<double>(instance != nullptr ? instance->memory_bytes() : 0) / (1 << 20)},

@@ -152,8 +152,12 @@ void Fleet::admit(Invocation invocation, std::function<void(std::string_view)> o
         fail(Code::conflict, "Function " + resolved->version->config.name + " is still being prepared (Pending).",
              "Wait until its state is Active."));
   }
+  auto reserved =
+      context_.budgets.reserve(invocation.tenant, resolved->version->config.name, most_of(resolved->version->config));
+  if (!reserved.ok()) return refuse(std::move(on_done), std::move(reserved).error());
   if (invocation.request_id.empty()) invocation.request_id = uuid4();
   auto run = std::make_shared<Run>();
+  run->reserved = *std::move(reserved);
   run->bytes_in = static_cast<int64_t>(invocation.payload.size());
   run->version = resolved->version;
   run->on_piece = std::move(on_piece);
@@ -287,12 +291,12 @@ Json Fleet::fleet() const {
 
 std::unique_ptr<Invoker> make_invoker(net::Loop& loop, Clock& clock, Pool& pool, Log& log, sandbox::Sandbox& sandbox,
                                       functions::Functions& functions, functions::Environments& environments,
-                                      store::Blobs& blobs, meter::Ledger& ledger, FunctionLogs& logs,
-                                      InvokerOptions options) {
+                                      store::Blobs& blobs, meter::Ledger& ledger, meter::Budgets& budgets,
+                                      FunctionLogs& logs, InvokerOptions options) {
   options = completed(std::move(options));
   const auto policy = policy_of(options);
-  return std::make_unique<Fleet>(Context{loop, clock, pool, log, sandbox, functions, environments, blobs, ledger, logs,
-                                         std::move(options), policy});
+  return std::make_unique<Fleet>(Context{loop, clock, pool, log, sandbox, functions, environments, blobs, ledger,
+                                         budgets, logs, std::move(options), policy});
 }
 
 }  // namespace sundog::invoke

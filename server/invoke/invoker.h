@@ -4,8 +4,8 @@
 // Threads     a state machine on the loop thread: invoke(), drain() and the host-call handlers run there.
 //             fleet() may be called from any thread. Blocking work (queue, blobs) goes to the pool it was given.
 // Failure     an InvokeResult's Error is ours: resource_exhausted (429: no instance in time, hint says when to retry),
-//             not_found, conflict (function pending or failed), unavailable (draining). What the user's code did wrong
-//             is a result with `function_error`.
+//             budget_exceeded (402), not_found, conflict (function pending or failed), unavailable (draining). What the
+//             user's code did wrong is a result with `function_error`.
 #pragma once
 
 #include <functional>
@@ -21,6 +21,7 @@
 #include "base/result.h"
 #include "functions/functions.h"
 #include "invoke/function_logs.h"
+#include "meter/budgets.h"
 #include "meter/usage.h"
 #include "net/loop.h"
 #include "sandbox/sandbox.h"
@@ -85,7 +86,7 @@ class Invoker {
   // New invocations get `unavailable`; calls `on_drained` when the last in-flight one has ended or `grace` is over
   // (then the rest is killed).
   virtual void drain(Millis grace, std::function<void()> on_drained) = 0;
-  // {"instances":[{"function","version","state":"busy|idle|starting","pid","memory_mb","age_ms"}],
+  // {"instances":[{"function","version","id","state":"busy|idle|starting","pid","memory_mb","age_ms"}],
   //  "templates":[{"function","version","state","memory_mb","init_ms","fork_safe","reason"}],
   //  "queued":n,"memory_bytes":n,"budget_bytes":n}
   virtual Json fleet() const = 0;
@@ -93,7 +94,7 @@ class Invoker {
 
 std::unique_ptr<Invoker> make_invoker(net::Loop& loop, Clock& clock, Pool& pool, Log& log, sandbox::Sandbox& sandbox,
                                       functions::Functions& functions, functions::Environments& environments,
-                                      store::Blobs& blobs, meter::Ledger& ledger, FunctionLogs& logs,
-                                      InvokerOptions options);
+                                      store::Blobs& blobs, meter::Ledger& ledger, meter::Budgets& budgets,
+                                      FunctionLogs& logs, InvokerOptions options);
 
 }  // namespace sundog::invoke

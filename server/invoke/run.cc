@@ -46,6 +46,8 @@ meter::UsageRecord usage_of(Context& context, const Run& run) {
   usage.init_ms = in_ms(run.init);
   usage.billed_init_ms = rounded_up(usage.init_ms);
   usage.restore_ms = in_ms(run.restore);
+  usage.billed_restore_ms = rounded_up(usage.restore_ms);
+  usage.instance = run.instance;
   const MonoTime started = run.started.value_or(context.clock.mono());
   usage.queue_ms = std::max(0.0, in_ms(started - run.arrived) - usage.init_ms - usage.restore_ms);
   return usage;
@@ -68,6 +70,7 @@ void answer(Context& context, const RunPtr& run, InvokeResult result) {
   run->files.clear();
   const auto booked = context.ledger.append(result.usage);
   if (!booked.ok()) context.log.error("usage_kept_in_memory", booked.error(), {{"id", result.usage.id}});
+  run->reserved.settle(result.usage);
   kill_point("invoke.metered");
   if (run->invocation.want_log_tail) {
     result.log_tail = run->tail.size() > kTailBytes ? run->tail.substr(run->tail.size() - kTailBytes) : run->tail;
@@ -80,6 +83,15 @@ void answer(Context& context, const RunPtr& run, InvokeResult result) {
 }
 
 }  // namespace
+
+meter::Quantity most_of(const functions::Config& config) {
+  constexpr int64_t kStart = 10'000;  // the sandbox's limit of an init, in milliseconds
+  meter::Quantity most;
+  most.invocations = 1;
+  most.billed_mb_ms = int64_t{1000} * config.timeout_s * config.memory_mb;
+  most.init_mb_ms = most.restore_mb_ms = kStart * config.memory_mb;
+  return most;
+}
 
 void log_start(Context& context, Run& run) {
   run.logged_start = true;
@@ -151,6 +163,7 @@ void end_with_init_failure(Context& context, const RunPtr& run, const sandbox::I
 
 void end_with_error(const RunPtr& run, Error error) {
   run->ended = true;
+  run->reserved.release();
   run->files.clear();
   const auto on_done = std::move(run->on_done);
   on_done(std::move(error));

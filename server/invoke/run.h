@@ -26,6 +26,7 @@ struct Context {
   functions::Environments& environments;
   store::Blobs& blobs;
   meter::Ledger& ledger;
+  meter::Budgets& budgets;
   FunctionLogs& logs;
   InvokerOptions options;
   ScalingPolicy policy;
@@ -39,6 +40,8 @@ struct Run {
   MonoTime arrived{}, deadline{};   // deadline: for getting an instance
   std::optional<MonoTime> started;  // on an instance
   Duration restore{}, init{};       // of the instance and template that this run waited for
+  std::string instance;             // its id
+  meter::Budgets::Reservation reserved;
   int64_t bytes_in = 0, bytes_streamed = 0;
   bool logged_start = false;
   bool timed_out = false;
@@ -48,6 +51,9 @@ struct Run {
   int next_file = 1;
 };
 using RunPtr = std::shared_ptr<Run>;
+
+// What an invocation of it can cost at most.
+meter::Quantity most_of(const functions::Config& config);
 
 void log_start(Context& context, Run& run);
 // What the handler printed; complete lines go to the log at once.

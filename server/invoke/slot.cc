@@ -54,6 +54,7 @@ void Slot::execute(RunPtr run) {
   state_ = State::busy;
   since_ = context_.clock.mono();
   run_->started = since_;
+  run_->instance = id_;
   log_start(context_, *run_);
   auto request = request_of(context_, *run_);
   timer_ = context_.loop.run_after(std::chrono::seconds{run_->version->config.timeout_s}, [this] { on_timeout(); });

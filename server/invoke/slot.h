@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/ids.h"
 #include "invoke/run.h"
 
 namespace sundog::invoke {
@@ -44,6 +45,7 @@ class Slot final : public sandbox::InstanceEvents, public std::enable_shared_fro
   void retire() { owner_ = nullptr; }
 
   State state() const { return state_; }
+  const std::string& id() const { return id_; }
   MonoTime made() const { return made_; }
   MonoTime since() const { return since_; }  // in this state
   bool fresh() const { return fresh_; }      // has executed nothing yet
@@ -65,6 +67,7 @@ class Slot final : public sandbox::InstanceEvents, public std::enable_shared_fro
 
   Context& context_;
   SlotOwner* owner_;
+  const std::string id_ = short_id("i");
   MonoTime made_;
   functions::VersionPtr last_version_;  // for what is printed while nothing runs
   std::string last_tenant_, last_request_id_;

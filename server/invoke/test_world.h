@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "invoke/invoker.h"
+#include "meter/fake_ledger.h"
 #include "net/fake_loop.h"
 #include "sandbox/fake_sandbox.h"
 #include "store/file_blobs.h"
@@ -100,23 +101,6 @@ class FakeEnvironments final : public functions::Environments {
   }
 };
 
-class FakeLedger final : public meter::Ledger {
- public:
-  std::vector<meter::UsageRecord> records;
-  std::optional<Error> refusal;  // of ready()
-  Status append(const meter::UsageRecord& record) override {
-    records.push_back(record);
-    return done;
-  }
-  Status read(const std::string&, WallTime, WallTime,
-              const std::function<bool(const meter::UsageRecord&)>&) const override {
-    return done;
-  }
-  Result<Json> bill(const meter::BillQuery&, const meter::PricePlan&) const override { return Json(); }
-  Status sync() override { return done; }
-  Status ready() override { return refusal ? Status(*refusal) : Status(done); }
-};
-
 class FakeLogs final : public FunctionLogs {
  public:
   std::string all;
@@ -145,8 +129,8 @@ class TestWorld {
   explicit TestWorld(InvokerOptions with = {}) : options(std::move(with)) {
     if (options.memory_budget_bytes == 0) options.memory_budget_bytes = 4LL << 30;
     if (options.cores == 0) options.cores = 2;
-    invoker =
-        make_invoker(loop, clock, pool, Log::none(), sandbox, functions, environments, *blobs, ledger, logs, options);
+    invoker = make_invoker(loop, clock, pool, Log::none(), sandbox, functions, environments, *blobs, ledger, budgets,
+                           logs, options);
   }
 
   std::shared_ptr<Answer> call(Invocation invocation) {
@@ -184,7 +168,9 @@ class TestWorld {
   FakeEnvironments environments;
   store::TestFolder folder;
   std::unique_ptr<store::Blobs> blobs = *store::open_file_blobs(folder.path() / "blobs");
-  FakeLedger ledger;
+  meter::FakeLedger ledger;
+  meter::PricePlans plans;
+  meter::Budgets budgets{plans, clock};
   FakeLogs logs;
   InvokerOptions options;
   Pool pool{"test", {.threads = 2}};  // ends before what its work uses

@@ -11,7 +11,7 @@
 #include "functions/functions.h"
 #include "invoke/events.h"
 #include "invoke/invoker.h"
-#include "meter/usage.h"
+#include "meter/fake_ledger.h"
 
 namespace sundog::testing {
 
@@ -60,26 +60,6 @@ class FakeInvoker final : public invoke::Invoker {
   std::vector<invoke::Invocation> invoked;
   std::vector<std::string> killed;  // request ids
   std::map<std::string, invoke::HostCallHandler> host_calls;
-};
-
-class FakeLedger final : public meter::Ledger {
- public:
-  Status append(const meter::UsageRecord& record) override {
-    records.push_back(record);
-    return done;
-  }
-  Status read(const std::string& tenant, WallTime from, WallTime to,
-              const std::function<bool(const meter::UsageRecord&)>& each) const override {
-    for (const auto& record : records) {
-      if (record.tenant == tenant && record.ended >= from && record.ended < to && !each(record)) break;
-    }
-    return done;
-  }
-  Result<Json> bill(const meter::BillQuery&, const meter::PricePlan&) const override { return Json::object(); }
-  Status sync() override { return done; }
-  Status ready() override { return done; }
-
-  std::vector<meter::UsageRecord> records;
 };
 
 class FakeDatasets final : public data::Datasets {

@@ -430,13 +430,13 @@ void StoredRuns::add_usage(Json& run, const std::string& tenant, const Result<In
   if (!read.ok()) parts_.log.error("run_usage_unread", read.error(), {{"run", run["id"]}});
   if (result.ok() && result->usage.request_id == request_id) attempts.emplace(result->usage.id, result->usage);
   int64_t billed = 0;
-  double cost = 0;
+  meter::Money cost;
   for (const auto& [_, record] : attempts) {
     billed += record.billed_ms;
-    cost += meter::cost_of(record, options_.prices).total();
+    cost += meter::cost_of(record, options_.prices.of(tenant)).total();
   }
   run["billed_ms"] = billed;
-  run["cost"] = cost;
+  run["cost"] = cost.number();
 }
 
 // ---- runs whose event was lost between two durable steps ----

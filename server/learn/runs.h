@@ -29,6 +29,7 @@
 #include "functions/functions.h"
 #include "invoke/events.h"
 #include "invoke/invoker.h"
+#include "meter/price_plan.h"
 #include "meter/usage.h"
 #include "net/loop.h"
 #include "store/blobs.h"
@@ -66,7 +67,7 @@ class Runs {
     meter::Ledger& ledger;
   };
   struct Options {
-    meter::PricePlan prices;
+    meter::PricePlans prices;
     int max_attempts = 10;          // over all redeliveries; then the run has failed
     int64_t max_points = 100'000;   // of one run
     Millis sweep{30'000};           // how often runs whose event was lost are looked for

@@ -107,7 +107,7 @@ class World {
   FakeFunctions functions;
   FakeDatasets datasets;
   FakeEvents events;
-  FakeLedger ledger;
+  meter::FakeLedger ledger;
   FakeInvoker invoker;
   std::unique_ptr<Pool> pool;
   std::unique_ptr<learn::Runs> runs;

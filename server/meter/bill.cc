@@ -1,8 +1,46 @@
 #include "meter/bill.h"
 
 #include <algorithm>
+#include <map>
 
 namespace sundog::meter {
+namespace {
+
+struct Group {
+  std::string function, day, kind;
+  auto operator<=>(const Group&) const = default;
+};
+
+double gb_seconds(int64_t mb_ms) {
+  return static_cast<double>(mb_ms) / 1'024'000.0;
+}
+
+// What servers would have cost that stay: no exact money, a comparison.
+Json always_on(const std::vector<UsageSum>& sums, const PricePlan& plan, WallTime to) {
+  struct Stays {
+    WallTime first;
+    int memory_mb = 0;
+  };
+  std::map<std::string, Stays> servers;
+  for (const auto& sum : sums) {
+    auto& server = servers.try_emplace(sum.function, Stays{sum.first, 0}).first->second;
+    server.first = std::min(server.first, sum.first);
+    server.memory_mb = std::max(server.memory_mb, sum.memory_mb);
+  }
+  double hours = 0, gb = 0, gb_hours = 0;
+  for (const auto& [function, server] : servers) {
+    const double ran = std::max(0.0, std::chrono::duration<double>(to - server.first).count() / 3600.0);
+    hours += ran;
+    gb += server.memory_mb / 1024.0;
+    gb_hours += ran * server.memory_mb / 1024.0;
+  }
+  return {{"functions", servers.size()},
+          {"hours", hours},
+          {"gb", gb},
+          {"total", gb_hours * plan.always_on_gb_hour.number()}};
+}
+
+}  // namespace
 
 Status check_grouping(const BillQuery& query) {
   for (const auto& what : query.by) {
@@ -14,59 +52,45 @@ Status check_grouping(const BillQuery& query) {
   return done;
 }
 
-bool Bill::by(std::string_view what) const {
-  return std::find(query_.by.begin(), query_.by.end(), what) != query_.by.end();
-}
-
-void Bill::add(const UsageRecord& record) {
-  const Group group{by("function") ? record.function : "", by("day") ? iso_day(record.ended) : "",
-                    by("kind") ? record.kind : ""};
-  auto& line = lines_[group];
-  const auto cost = cost_of(record, plan_);
-  ++line.invocations;
-  line.billed_ms += record.billed_ms;
-  line.gb_seconds += record.memory_mb / 1024.0 * static_cast<double>(record.billed_ms) / 1000.0;
-  line.cost.requests += cost.requests;
-  line.cost.execution += cost.execution;
-  line.cost.init += cost.init;
-  line.cost.restore += cost.restore;
-  auto& server = servers_.try_emplace(record.function, Server{record.ended, 0}).first->second;
-  server.first = std::min(server.first, record.ended);
-  server.memory_mb = std::max(server.memory_mb, record.memory_mb);
-}
-
-Json Bill::always_on(WallTime now) const {
-  const WallTime to = std::min(query_.to, now);
-  double hours = 0, gb = 0, gb_hours = 0;
-  for (const auto& [function, server] : servers_) {
-    const double ran = std::max(0.0, std::chrono::duration<double>(to - server.first).count() / 3600.0);
-    hours += ran;
-    gb += server.memory_mb / 1024.0;
-    gb_hours += ran * server.memory_mb / 1024.0;
+Json bill_of(const std::vector<UsageSum>& sums, const BillQuery& query, const PricePlan& plan, WallTime now) {
+  const auto by = [&query](std::string_view what) {
+    return std::find(query.by.begin(), query.by.end(), what) != query.by.end();
+  };
+  std::map<Group, Quantity> groups;
+  for (const auto& sum : sums) {
+    groups[{by("function") ? sum.function : "", by("day") ? sum.day : "", by("kind") ? sum.kind : ""}].add(
+        sum.quantity);
   }
-  return {{"functions", servers_.size()}, {"hours", hours}, {"gb", gb}, {"total", gb_hours * plan_.always_on_gb_hour}};
-}
-
-Json Bill::finish(WallTime now) const {
   Json lines = Json::array();
-  double total = 0;
-  for (const auto& [group, line] : lines_) {
-    total += line.cost.total();
+  Money total;
+  for (const auto& [group, quantity] : groups) {
+    const auto cost = cost_of(quantity, plan);
+    total += cost.total();
     lines.push_back({{"function", group.function},
                      {"day", group.day},
                      {"kind", group.kind},
-                     {"invocations", line.invocations},
-                     {"gb_seconds", line.gb_seconds},
-                     {"billed_ms", line.billed_ms},
-                     {"requests", line.cost.requests},
-                     {"execution", line.cost.execution},
-                     {"init", line.cost.init},
-                     {"restore", line.cost.restore},
-                     {"total", line.cost.total()}});
+                     {"invocations", quantity.invocations},
+                     {"gb_seconds", gb_seconds(quantity.billed_mb_ms)},
+                     {"billed_ms", quantity.billed_ms},
+                     {"requests", cost.requests.number()},
+                     {"execution", cost.execution.number()},
+                     {"init", cost.init.number()},
+                     {"restore", cost.restore.number()},
+                     {"total", cost.total().number()}});
   }
-  return {{"currency", plan_.currency}, {"plan", plan_.name},        {"from", iso_time(query_.from)},
-          {"to", iso_time(query_.to)},  {"lines", std::move(lines)}, {"total", total},
-          {"always_on", always_on(now)}};
+  return {{"currency", plan.currency},
+          {"plan", plan.name},
+          {"from", iso_time(query.from)},
+          {"to", iso_time(query.to)},
+          {"lines", std::move(lines)},
+          {"total", total.number()},
+          {"always_on", always_on(sums, plan, std::min(query.to, now))}};
+}
+
+Result<Json> bill(const Ledger& ledger, const BillQuery& query, const PricePlan& plan, WallTime now) {
+  SUNDOG_CHECK(check_grouping(query));
+  SUNDOG_TRY(sums, ledger.sums({query.tenant, query.from, query.to}));
+  return bill_of(sums, query, plan, now);
 }
 
 }  // namespace sundog::meter

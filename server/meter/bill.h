@@ -1,47 +1,29 @@
-// Bill: usage records added up into the lines of a bill. Pure.
+// Bill: usage grouped and priced. Pure but for the ledger it reads.
 //
-// Threads     one at a time.
+// Threads     a pool thread: the ledger is read.
 #pragma once
 
-#include <map>
 #include <string>
+#include <vector>
 
+#include "meter/price_plan.h"
 #include "meter/usage.h"
 
 namespace sundog::meter {
 
+struct BillQuery {
+  std::string tenant;
+  WallTime from, to;            // [from, to)
+  std::vector<std::string> by;  // any of function, day, kind
+};
+
 // Whether bill() knows how to group by it; says which it knows otherwise.
 Status check_grouping(const BillQuery& query);
 
-class Bill {
- public:
-  Bill(BillQuery query, PricePlan plan) : query_(std::move(query)), plan_(std::move(plan)) {}
-  void add(const UsageRecord& record);
-  // `now`: an always-on server has not run later than that, whatever the query's end.
-  Json finish(WallTime now) const;
-
- private:
-  struct Line {
-    int64_t invocations = 0;
-    double gb_seconds = 0;
-    int64_t billed_ms = 0;
-    Cost cost;
-  };
-  struct Server {
-    WallTime first;
-    int memory_mb = 0;
-  };
-  struct Group {
-    std::string function, day, kind;
-    auto operator<=>(const Group&) const = default;
-  };
-  bool by(std::string_view what) const;
-  Json always_on(WallTime now) const;
-
-  BillQuery query_;
-  PricePlan plan_;
-  std::map<Group, Line> lines_;
-  std::map<std::string, Server> servers_;
-};
+// {"currency","plan","from","to","lines":[{"function","day","kind","invocations","gb_seconds","billed_ms",
+//  "requests","execution","init","restore","total"}],"total","always_on":{"functions","hours","gb","total"}}
+// always_on: for each function seen, a server of its memory size that ran from its first record to `to`, or to `now`.
+Result<Json> bill(const Ledger& ledger, const BillQuery& query, const PricePlan& plan, WallTime now);
+Json bill_of(const std::vector<UsageSum>& sums, const BillQuery& query, const PricePlan& plan, WallTime now);
 
 }  // namespace sundog::meter

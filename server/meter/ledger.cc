@@ -2,17 +2,18 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <thread>
-#include <unordered_set>
+#include <tuple>
 
-#include "base/crypto.h"
-#include "meter/bill.h"
 #include "meter/record_line.h"
+#include "meter/roll_up.h"
+#include "meter/segments.h"
 #include "meter/usage.h"
 
 namespace sundog::meter {
@@ -20,92 +21,10 @@ namespace {
 
 constexpr Millis kSyncEvery{200};
 constexpr int64_t kSegmentBytes = 64 << 20;
-constexpr std::string_view kPrefix = "usage-";
-constexpr std::string_view kSuffix = ".ledger";
-constexpr size_t kReadBytes = 1 << 20;
 // How much older or newer than its segment's first record a record may be: a clock that was set.
 constexpr std::chrono::hours kClockSlack{2};
-
-// "usage-<milliseconds since 1970 of the first record>-<number>.ledger"; both with leading zeros, so that names sort.
-struct Segment {
-  Path path;
-  int64_t first_ms = 0;
-  int64_t number = 0;
-};
-
-std::string segment_name(int64_t first_ms, int64_t number) {
-  char text[64];
-  std::snprintf(text, sizeof text, "usage-%014lld-%08lld.ledger", static_cast<long long>(first_ms),
-                static_cast<long long>(number));
-  return text;
-}
-
-std::optional<Segment> segment_of(const Path& path) {
-  const std::string name = path.filename().string();
-  if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return std::nullopt;
-  Segment segment{path};
-  long long first = 0, number = 0;
-  if (std::sscanf(name.c_str(), "usage-%14lld-%8lld.ledger", &first, &number) != 2) return std::nullopt;
-  segment.first_ms = first;
-  segment.number = number;
-  return segment;
-}
-
-Result<std::vector<Segment>> list_segments(const Path& folder) {
-  std::vector<Segment> segments;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    if (auto segment = segment_of(entry.path())) segments.push_back(*std::move(segment));
-  }
-  if (error) return fail_errno("read folder " + folder.string(), error.value());
-  std::sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) { return a.number < b.number; });
-  return segments;
-}
-
-// Calls `each` for every whole line until it returns false; gives the offset behind the last whole line.
-Result<int64_t> for_each_line(const Path& path, const std::function<bool(std::string_view, int64_t offset)>& each) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return fail_errno("read " + path.string(), errno);
-  std::string buffer;
-  int64_t offset = 0;
-  std::string piece(kReadBytes, '\0');
-  while (true) {
-    const ssize_t count = ::read(file.get(), piece.data(), piece.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return fail_errno("read " + path.string(), errno);
-    if (count == 0) return offset;
-    buffer.append(piece.data(), static_cast<size_t>(count));
-    size_t begin = 0;
-    while (true) {
-      const size_t end = buffer.find('\n', begin);
-      if (end == std::string::npos) break;
-      if (!each(std::string_view(buffer).substr(begin, end - begin), offset)) return offset;
-      offset += static_cast<int64_t>(end - begin + 1);
-      begin = end + 1;
-    }
-    buffer.erase(0, begin);
-  }
-}
-
-// Ids already read: 16 bytes each, however long they are.
-class SeenIds {
- public:
-  // True the first time.
-  bool add(std::string_view id) {
-    const auto digest = sha256(id);
-    Half a = 0, b = 0;
-    std::memcpy(&a, digest.data(), sizeof a);
-    std::memcpy(&b, digest.data() + sizeof a, sizeof b);
-    return seen_.insert({a, b}).second;
-  }
-
- private:
-  using Half = uint64_t;
-  struct Hash {
-    size_t operator()(const std::pair<Half, Half>& key) const { return key.first; }
-  };
-  std::unordered_set<std::pair<Half, Half>, Hash> seen_;
-};
+constexpr std::chrono::hours kDay{24};
+const std::string kNobody = "\n";  // no tenant's name
 
 class FileLedger final : public Ledger {
  public:
@@ -116,7 +35,8 @@ class FileLedger final : public Ledger {
   Status append(const UsageRecord& record) override;
   Status read(const std::string& tenant, WallTime from, WallTime to,
               const std::function<bool(const UsageRecord&)>& each) const override;
-  Result<Json> bill(const BillQuery& query, const PricePlan& plan) const override;
+  Result<std::vector<UsageSum>> sums(const UsageQuery& query) const override;
+  Result<Json> verify(const UsageQuery& query) const override;
   Status ready() override;
   Status sync() override;
 
@@ -130,11 +50,19 @@ class FileLedger final : public Ledger {
   Status write(const Unwritten& record);
   Status write_kept();
   void sync_behind();
+  void roll_up_behind();
+  using Days = std::map<std::string, std::vector<Segment>>;
+  Result<Days> days() const;  // also those of which only the roll-up is left
+  bool is_over(const std::string& day) const;
+  Result<std::vector<UsageSum>> sums_of_day(const std::string& day, const std::vector<Segment>& segments,
+                                            const std::string& tenant) const;
+  Json verified_day(const std::string& day, const std::vector<Segment>& segments, const std::string& tenant,
+                    bool& ok) const;
 
   const Path folder_;
   Clock& clock_;
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, roll_wake_;
   using File = std::shared_ptr<UniqueFd>;  // shared with a sync under way
   File file_;
   std::vector<File> left_;      // earlier segments that are not on the disk yet
@@ -142,9 +70,12 @@ class FileLedger final : public Ledger {
   std::deque<Unwritten> kept_;  // what the disk did not take, oldest first
   int64_t bytes_ = 0;
   int64_t number_ = 0;
-  std::string day_;
-  bool dirty_ = false, stopping_ = false;
-  std::thread syncer_;
+  WallTime day_;  // its beginning
+  bool dirty_ = false;
+  std::atomic<bool> stopping_ = false;
+  bool day_over_ = false;             // there may be a day to roll up
+  mutable std::mutex roll_up_mutex_;  // while one is made
+  std::thread syncer_, roller_;
 };
 
 FileLedger::~FileLedger() {
@@ -153,7 +84,9 @@ FileLedger::~FileLedger() {
     stopping_ = true;
   }
   wake_.notify_all();
+  roll_wake_.notify_all();
   if (syncer_.joinable()) syncer_.join();
+  if (roller_.joinable()) roller_.join();
 }
 
 // Only the last segment can be torn: an earlier one was left when it was whole.
@@ -164,7 +97,7 @@ Status FileLedger::recover() {
     const auto& last = segments.back();
     int64_t whole = 0;
     const auto end = for_each_line(last.path, [&whole](std::string_view line, int64_t offset) {
-      if (!parse_record_line(line)) return true;
+      if (!is_whole_line(line)) return true;
       whole = offset + static_cast<int64_t>(line.size()) + 1;
       return true;
     });
@@ -173,7 +106,9 @@ Status FileLedger::recover() {
       return fail_errno("cut a torn record from " + last.path.string(), errno);
     SUNDOG_CHECK(open_segment(last));
   }
+  day_over_ = true;
   syncer_ = std::thread([this] { sync_behind(); });
+  roller_ = std::thread([this] { roll_up_behind(); });
   return done;
 }
 
@@ -187,13 +122,18 @@ Status FileLedger::open_segment(const Segment& segment) {
   file_ = std::make_shared<UniqueFd>(std::move(file));
   bytes_ = info.st_size;
   number_ = segment.number;
-  day_ = iso_day(from_epoch_millis(segment.first_ms));
+  day_ = std::chrono::floor<std::chrono::days>(from_epoch_millis(segment.first_ms));
   return done;
 }
 
 Status FileLedger::rotate_if_due(WallTime ended) {
-  if (file_ && bytes_ < kSegmentBytes && iso_day(ended) == day_) return done;
+  const bool same_day = ended >= day_ && ended < day_ + kDay;
+  if (file_ && bytes_ < kSegmentBytes && same_day) return done;
   const int64_t first_ms = epoch_millis(ended);
+  if (!same_day) {
+    day_over_ = true;
+    roll_wake_.notify_all();
+  }
   return open_segment({folder_ / segment_name(first_ms, number_ + 1), first_ms, number_ + 1});
 }
 
@@ -237,7 +177,7 @@ void FileLedger::sync_behind() {
   std::unique_lock lock(mutex_);
   while (!stopping_ || dirty_) {
     wake_.wait(lock, [this] { return stopping_ || dirty_; });
-    wake_.wait_for(lock, kSyncEvery, [this] { return stopping_; });
+    wake_.wait_for(lock, kSyncEvery, [this] { return stopping_.load(); });
     const bool last = stopping_;
     lock.unlock();
     const bool synced = sync().ok();  // on failure what is left stays marked, and is tried again
@@ -279,39 +219,127 @@ Status FileLedger::read(const std::string& tenant, WallTime from, WallTime to,
                         const std::function<bool(const UsageRecord&)>& each) const {
   SUNDOG_TRY(segments, list_segments(folder_));
   SeenIds seen;
-  std::optional<Error> damaged;
   bool more = true;
   for (size_t i = 0; i < segments.size() && more; ++i) {
     const bool all_older = i + 1 < segments.size() && from_epoch_millis(segments[i + 1].first_ms) + kClockSlack < from;
     if (all_older || from_epoch_millis(segments[i].first_ms) - kClockSlack >= to) continue;
-    const auto& path = segments[i].path;
-    const auto end = for_each_line(path, [&](std::string_view line, int64_t offset) {
-      const auto record = parse_record_line(line);
-      if (!record) {
-        damaged = fail(Code::data_loss,
-                       "The ledger's file " + path.string() + " is damaged at byte " + std::to_string(offset) + ".",
-                       "Restore the file from a backup; no bill can be right without it.");
-        return false;
-      }
-      const bool wanted =
-          record->tenant == tenant && record->ended >= from && record->ended < to && seen.add(record->id);
-      more = !wanted || each(*record);
+    SUNDOG_CHECK(for_each_record(segments[i].path, [&](const UsageRecord& record) {
+      const bool wanted = record.tenant == tenant && record.ended >= from && record.ended < to && seen.add(record.id);
+      more = !wanted || each(record);
       return more;
-    });
-    if (damaged) return *damaged;
-    if (!end.ok()) return end.error();
+    }));
   }
   return done;
 }
 
-Result<Json> FileLedger::bill(const BillQuery& query, const PricePlan& plan) const {
-  SUNDOG_CHECK(check_grouping(query));
-  Bill bill(query, plan);
-  SUNDOG_CHECK(read(query.tenant, query.from, query.to, [&bill](const UsageRecord& record) {
-    bill.add(record);
-    return true;
-  }));
-  return bill.finish(clock_.wall());
+Result<FileLedger::Days> FileLedger::days() const {
+  SUNDOG_TRY(segments, list_segments(folder_));
+  SUNDOG_TRY(rolled_up, rolled_up_days(folder_));
+  Days days;
+  for (auto& day : rolled_up) days[std::move(day)];
+  for (auto& segment : segments) days[segment.day()].push_back(std::move(segment));
+  return days;
+}
+
+bool FileLedger::is_over(const std::string& day) const {
+  return day < iso_day(clock_.wall());
+}
+
+// From the roll-up; if there is none that fits, it is made. Without room on the disk the sums are still right.
+Result<std::vector<UsageSum>> FileLedger::sums_of_day(const std::string& day, const std::vector<Segment>& segments,
+                                                      const std::string& tenant) const {
+  const std::lock_guard lock(roll_up_mutex_);
+  auto kept = read_roll_up(folder_, day, tenant);
+  if (kept.ok() && *kept && is_current(**kept, segments)) return std::move((*kept)->sums);
+  if (!kept.ok() && segments.empty()) return kept.error();
+  SUNDOG_TRY(made, add_up_day(day, segments));
+  (void)write_roll_up(folder_, made).ok();
+  if (!tenant.empty()) std::erase_if(made.sums, [&tenant](const UsageSum& sum) { return sum.tenant != tenant; });
+  return std::move(made.sums);
+}
+
+Result<std::vector<UsageSum>> FileLedger::sums(const UsageQuery& query) const {
+  SUNDOG_TRY(all_days, days());
+  std::vector<UsageSum> all;
+  for (const auto& [day, segments] : all_days) {
+    const auto begin = day_begin(day);
+    if (!begin || *begin + kDay <= query.from || *begin >= query.to) continue;
+    const bool whole = query.from <= *begin && *begin + kDay <= query.to;
+    if (whole && is_over(day)) {
+      SUNDOG_TRY(of_day, sums_of_day(day, segments, query.tenant));
+      all.insert(all.end(), of_day.begin(), of_day.end());
+      continue;
+    }
+    SeenIds seen;
+    Adder adder;
+    for (const auto& segment : segments) {
+      SUNDOG_CHECK(for_each_record(segment.path, [&](const UsageRecord& record) {
+        const bool wanted = (query.tenant.empty() || record.tenant == query.tenant) &&
+                            (whole || (record.ended >= query.from && record.ended < query.to));
+        if (wanted && seen.add(record.id)) adder.add(day, record);
+        return true;
+      }));
+    }
+    const auto of_day = adder.sums();
+    all.insert(all.end(), of_day.begin(), of_day.end());
+  }
+  std::sort(all.begin(), all.end(), [](const UsageSum& a, const UsageSum& b) {
+    return std::tie(a.tenant, a.day, a.function, a.kind) < std::tie(b.tenant, b.day, b.function, b.kind);
+  });
+  return all;
+}
+
+Json FileLedger::verified_day(const std::string& day, const std::vector<Segment>& segments, const std::string& tenant,
+                              bool& ok) const {
+  const auto answer = [&](const char* state, int64_t records, int64_t duplicates, const std::string& problem) {
+    ok = ok && problem.empty();
+    return Json{{"day", day}, {"state", state}, {"records", records}, {"duplicates", duplicates}, {"problem", problem}};
+  };
+  const std::lock_guard lock(roll_up_mutex_);
+  const auto kept = read_roll_up(folder_, day, tenant);
+  if (!kept.ok()) return answer("differs", 0, 0, kept.error().text());
+  if (segments.empty()) return answer("no_records", (*kept)->records, (*kept)->duplicates, "");
+  auto added = add_up_day(day, segments);
+  if (!added.ok()) return answer("differs", 0, 0, added.error().text());
+  auto& sums = added->sums;
+  if (!tenant.empty()) std::erase_if(sums, [&tenant](const UsageSum& sum) { return sum.tenant != tenant; });
+  int64_t records = 0;
+  for (const auto& sum : sums) records += sum.quantity.invocations;
+  if (!*kept || !is_current(**kept, segments)) return answer("no_roll_up", records, added->duplicates, "");
+  if ((*kept)->sums == sums) return answer("matches", records, added->duplicates, "");
+  return answer("differs", records, added->duplicates,
+                "The roll-up " + roll_up_path(folder_, day).string() +
+                    " is not what the day's records add up to. Remove the file; it is made again from the records.");
+}
+
+Result<Json> FileLedger::verify(const UsageQuery& query) const {
+  SUNDOG_TRY(all_days, days());
+  bool ok = true;
+  Json shown = Json::array();
+  for (const auto& [day, segments] : all_days) {
+    const auto begin = day_begin(day);
+    if (!begin || *begin + kDay <= query.from || *begin >= query.to) continue;
+    shown.push_back(verified_day(day, segments, query.tenant, ok));
+  }
+  return Json{{"ok", ok}, {"days", std::move(shown)}};
+}
+
+// Makes the roll-ups of days that are over, so that no bill has to wait for them.
+void FileLedger::roll_up_behind() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    roll_wake_.wait(lock, [this] { return stopping_ || day_over_; });
+    if (stopping_) return;
+    day_over_ = false;
+    lock.unlock();
+    auto all_days = days();
+    if (all_days.ok()) {
+      for (const auto& [day, segments] : *all_days) {
+        if (!stopping_ && !segments.empty() && is_over(day)) (void)sums_of_day(day, segments, kNobody).ok();
+      }
+    }
+    lock.lock();
+  }
 }
 
 }  // namespace

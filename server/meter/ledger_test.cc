@@ -5,8 +5,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <thread>
+
 #include "base/ids.h"
+#include "meter/bill.h"
 #include "meter/record_line.h"
+#include "meter/roll_up.h"
 #include "meter/usage.h"
 
 namespace sundog::meter {
@@ -50,7 +54,9 @@ class LedgerTest : public testing::Test {
   }
   std::vector<Path> segments() const {
     std::vector<Path> all;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_)) all.push_back(entry.path());
+    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+      if (entry.path().extension() == ".ledger") all.push_back(entry.path());
+    }
     std::sort(all.begin(), all.end());
     return all;
   }
@@ -155,9 +161,9 @@ TEST_F(LedgerTest, CountsAnIdOnce) {
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(ledger->append(record("same")).ok());
   EXPECT_EQ(ids(*ledger).size(), 1U);
   BillQuery query{"default", WallTime{}, clock_.wall() + hours{1}, {}};
-  const auto bill = ledger->bill(query, PricePlan{});
-  ASSERT_TRUE(bill.ok());
-  EXPECT_EQ((*bill)["lines"][0]["invocations"], 1);
+  const auto found = bill(*ledger, query, PricePlan{}, clock_.wall());
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ((*found)["lines"][0]["invocations"], 1);
 }
 
 TEST_F(LedgerTest, BeginsASegmentEachDayAndFindsAcrossThem) {
@@ -277,9 +283,9 @@ TEST_F(LedgerTest, GroupsAndComparesWithServersThatAlwaysRun) {
   ASSERT_TRUE(ledger->append(training).ok());
   clock_.advance(hours{12});
   BillQuery query{"default", start, start + hours{24 * 30}, {"function", "kind"}};
-  const auto bill = ledger->bill(query, PricePlan{});
-  ASSERT_TRUE(bill.ok());
-  const auto& lines = (*bill)["lines"];
+  const auto found = bill(*ledger, query, PricePlan{}, clock_.wall());
+  ASSERT_TRUE(found.ok());
+  const auto& lines = (*found)["lines"];
   ASSERT_EQ(lines.size(), 2U);
   EXPECT_EQ(lines[0]["function"], "a");
   EXPECT_EQ(lines[0]["invocations"], 10);
@@ -288,74 +294,220 @@ TEST_F(LedgerTest, GroupsAndComparesWithServersThatAlwaysRun) {
   EXPECT_NEAR(lines[0]["requests"].get<double>(), 10 * 0.2e-6, 1e-15);
   EXPECT_EQ(lines[1]["kind"], "training");
   EXPECT_NEAR(lines[1]["init"].get<double>(), 0.5 * 0.5 * 0.0000166667, 1e-12);
-  EXPECT_NEAR((*bill)["total"].get<double>(), lines[0]["total"].get<double>() + lines[1]["total"].get<double>(), 1e-15);
+  EXPECT_NEAR((*found)["total"].get<double>(), lines[0]["total"].get<double>() + lines[1]["total"].get<double>(),
+              1e-15);
   // Until now, not until the end of the month: 24 h of 1 GB and 12 h of 0.5 GB.
-  EXPECT_NEAR((*bill)["always_on"]["total"].get<double>(), 30.0 * 0.0000166667 * 3600, 1e-9);
-  EXPECT_EQ((*bill)["always_on"]["functions"], 2);
+  EXPECT_NEAR((*found)["always_on"]["total"].get<double>(), 30.0 * 0.0000166667 * 3600, 1e-9);
+  EXPECT_EQ((*found)["always_on"]["functions"], 2);
 }
 
 TEST_F(LedgerTest, RefusesAGroupingItDoesNotKnow) {
   const auto ledger = open();
-  const auto bill = ledger->bill({"default", WallTime{}, WallTime::max(), {"colour"}}, PricePlan{});
-  ASSERT_FALSE(bill.ok());
-  EXPECT_THAT(bill.error().text(), HasSubstr("\"colour\""));
-  EXPECT_THAT(bill.error().text(), HasSubstr("function, day and kind"));
+  const auto found = bill(*ledger, {"default", WallTime{}, WallTime::max(), {"colour"}}, PricePlan{}, clock_.wall());
+  ASSERT_FALSE(found.ok());
+  EXPECT_THAT(found.error().text(), HasSubstr("\"colour\""));
+  EXPECT_THAT(found.error().text(), HasSubstr("function, day and kind"));
 }
 
-TEST(CostOf, EachPartOnALineOfItsOwn) {
-  UsageRecord record;
-  record.memory_mb = 2048;
-  record.billed_ms = 1;
-  record.billed_init_ms = 3;
-  record.restore_ms = 10;
-  PricePlan plan;
-  plan.per_gb_second = 1;
-  plan.init_per_gb_second = 10;
-  plan.restore_per_gb_second = 100;
-  plan.per_million_requests = 1e6;
-  const auto cost = cost_of(record, plan);
-  EXPECT_DOUBLE_EQ(cost.execution, 0.002);
-  EXPECT_DOUBLE_EQ(cost.init, 0.06);
-  EXPECT_DOUBLE_EQ(cost.restore, 2.0);
-  EXPECT_DOUBLE_EQ(cost.requests, 1.0);
-  EXPECT_DOUBLE_EQ(cost.total(), 3.062);
+// As the first release wrote them.
+constexpr const char* kOldLine =
+    R"(59c1856e {"id":"r-1","tenant":"default","function":"f","version":"3","kind":"function","request_id":"r","outcome":"ok","ended_ms":1790000000000,"memory_mb":256,"queue_ms":1,"restore_ms":5,"init_ms":0,"handler_ms":12,"billed_ms":12,"billed_init_ms":0,"cpu_ms":9,"peak_memory_mb":40,"bytes_in":8,"bytes_out":2})";
+
+TEST(RecordLine, ReadsALineOfTheFirstFormat) {
+  const auto record = parse_record_line(kOldLine);
+  ASSERT_TRUE(record.ok()) << record.error().text();
+  EXPECT_EQ(record->id, "r-1");
+  EXPECT_EQ(record->version, "3");
+  EXPECT_EQ(epoch_millis(record->ended), 1'790'000'000'000);
+  EXPECT_EQ(record->memory_mb, 256);
+  EXPECT_EQ(record->billed_ms, 12);
+  EXPECT_EQ(record->billed_restore_ms, 5);
+  EXPECT_EQ(record->instance, "");
 }
 
-class PricePlanTest : public LedgerTest {
- protected:
-  Result<PricePlan> load(const std::string& text) {
-    EXPECT_TRUE(write_file_durably(folder_ / "prices.json", text).ok());
-    return load_price_plan(folder_ / "prices.json");
+TEST(RecordLine, RefusesWhatIsNotRight) {
+  const auto line = [](const std::string& json) { return checksum(json) + " " + json; };
+  EXPECT_EQ(parse_record_line(line(R"({"v":3})")).error().code, Code::unsupported);
+  EXPECT_TRUE(is_whole_line(line(R"({"v":3})")));
+  for (const char* json : {"[]", "{", R"({"memory_mb":-1})", R"({"billed_ms":1.5})", R"({"ended_ms":9e18})",
+                           R"({"id":1})", R"({"cpu_ms":"x"})", R"({"memory_mb":4000000000})"}) {
+    EXPECT_FALSE(parse_record_line(line(json)).ok()) << json;
   }
+  EXPECT_EQ(parse_record_line("00000000 {}").error().code, Code::data_loss);
+}
+
+TEST(RecordLine, WritesWhatReadsAsTheSame) {
+  UsageRecord record;
+  record.id = "r-\"quoted\"\n";
+  record.function = "naïve";
+  record.instance = "i-1";
+  record.handler_ms = 0.1 + 0.2;
+  record.cpu_ms = 1e-9;
+  record.bytes_in = 6 << 20;
+  const auto line = record_line(record);
+  const auto back = parse_record_line(std::string_view(line).substr(0, line.size() - 1));
+  ASSERT_TRUE(back.ok()) << back.error().text();
+  EXPECT_EQ(record_json(*back), record_json(record));
+}
+
+TEST_F(LedgerTest, KeepsALineOfANewerSundogAndSaysSo) {
+  {
+    auto ledger = open();
+    ASSERT_TRUE(ledger->append(record("a")).ok());
+  }
+  const std::string newer = R"({"v":9,"id":"b"})";
+  const auto file = segments().at(0);
+  ASSERT_TRUE(write_file_durably(file, *read_file(file) + checksum(newer) + " " + newer + "\n").ok());
+  const auto size = std::filesystem::file_size(file);
+  auto ledger = open();
+  EXPECT_EQ(std::filesystem::file_size(file), size);
+  const auto read = ledger->read("default", WallTime{}, WallTime::max(), [](const UsageRecord&) { return true; });
+  ASSERT_FALSE(read.ok());
+  EXPECT_EQ(read.error().code, Code::unsupported);
+  EXPECT_THAT(read.error().message, HasSubstr("format 9"));
+}
+
+class RollUpTest : public LedgerTest {
+ protected:
+  // Three days, the last of them today; two functions, two tenants.
+  void fill(Ledger& ledger) {
+    for (int day = 0; day < 3; ++day) {
+      for (int i = 0; i < 10 * (day + 1); ++i) {
+        auto one = record(std::to_string(day) + "-" + std::to_string(i), i % 3 == 0 ? "f" : "g");
+        if (i % 5 == 0) one.tenant = "acme";
+        one.billed_ms = i;
+        one.billed_init_ms = i % 2;
+        one.billed_restore_ms = 3;
+        ASSERT_TRUE(ledger.append(one).ok());
+        clock_.advance(Millis{1'000});
+      }
+      if (day < 2) clock_.advance(hours{24});
+    }
+  }
+  UsageQuery everything(const std::string& tenant = "") const { return {tenant, WallTime{}, clock_.wall() + hours{1}}; }
+  // Added up from the records alone.
+  std::vector<UsageSum> by_hand(const Ledger& ledger, const std::string& tenant) const {
+    Adder adder;
+    EXPECT_TRUE(ledger
+                    .read(tenant, WallTime{}, WallTime::max(),
+                          [&](const UsageRecord& one) {
+                            adder.add(iso_day(one.ended), one);
+                            return true;
+                          })
+                    .ok());
+    return adder.sums();
+  }
+  Path roll_up(const std::string& day) const { return roll_up_path(folder_, day); }
 };
 
-TEST_F(PricePlanTest, WritesTheDefaultOnceAndReadsItBack) {
-  const auto file = folder_ / "config" / "prices.json";
-  ASSERT_TRUE(write_default_price_plan(file).ok());
-  const auto plan = load_price_plan(file);
-  ASSERT_TRUE(plan.ok()) << plan.error().text();
-  EXPECT_DOUBLE_EQ(plan->per_gb_second, PricePlan{}.per_gb_second);
-  ASSERT_TRUE(write_file_durably(file, R"({"name":"mine"})").ok());
-  ASSERT_TRUE(write_default_price_plan(file).ok());
-  EXPECT_EQ(load_price_plan(file)->name, "mine");
+TEST_F(RollUpTest, SumsAreThoseOfTheRecords) {
+  auto ledger = open();
+  fill(*ledger);
+  for (int round = 0; round < 2; ++round) {  // makes the roll-ups, then uses them
+    for (const std::string tenant : {"default", "acme"}) {
+      const auto sums = ledger->sums(everything(tenant));
+      ASSERT_TRUE(sums.ok()) << sums.error().text();
+      EXPECT_EQ(*sums, by_hand(*ledger, tenant));
+    }
+    EXPECT_TRUE(std::filesystem::exists(roll_up("2026-01-01")));
+    EXPECT_TRUE(std::filesystem::exists(roll_up("2026-01-02")));
+    EXPECT_FALSE(std::filesystem::exists(roll_up("2026-01-03"))) << "the day is not over";
+    ledger = open();
+  }
+  const auto all = ledger->sums(everything());
+  ASSERT_TRUE(all.ok());
+  int64_t invocations = 0;
+  for (const auto& sum : *all) invocations += sum.quantity.invocations;
+  EXPECT_EQ(invocations, 60);
 }
 
-TEST_F(PricePlanTest, AbsentFieldsKeepTheirDefault) {
-  const auto plan = load(R"({"currency":"EUR","per_gb_second":0.5})");
-  ASSERT_TRUE(plan.ok());
-  EXPECT_EQ(plan->currency, "EUR");
-  EXPECT_DOUBLE_EQ(plan->per_gb_second, 0.5);
-  EXPECT_DOUBLE_EQ(plan->per_million_requests, 0.20);
+TEST_F(RollUpTest, ClosedDaysAreNotReadAgain) {
+  auto ledger = open();
+  fill(*ledger);
+  const auto before = ledger->sums(everything("default"));
+  ASSERT_TRUE(before.ok());
+  // Records of a day that is rolled up may go to an archive.
+  ASSERT_TRUE(std::filesystem::remove(segments().at(0)));
+  const auto after = ledger->sums(everything("default"));
+  ASSERT_TRUE(after.ok());
+  EXPECT_EQ(*after, *before);
+  const auto verified = ledger->verify(everything("default"));
+  ASSERT_TRUE(verified.ok());
+  EXPECT_TRUE((*verified)["ok"]);
+  EXPECT_EQ((*verified)["days"][0]["state"], "no_records");
+  EXPECT_EQ((*verified)["days"][1]["state"], "matches");
+  EXPECT_EQ((*verified)["days"][2]["state"], "no_roll_up");
 }
 
-TEST_F(PricePlanTest, SaysWhatIsWrong) {
-  EXPECT_THAT(load("{").error().text(), HasSubstr("prices.json"));
-  EXPECT_THAT(load("[]").error().text(), HasSubstr("not a JSON object"));
-  EXPECT_THAT(load(R"({"per_gb_second":-1})").error().text(),
-              HasSubstr("\"per_gb_second\" is -1; a price is 0 or more"));
-  EXPECT_THAT(load(R"({"per_gb_second":"x"})").error().text(), HasSubstr("must be a number"));
-  EXPECT_THAT(load(R"({"per_gb_secnod":1})").error().text(), HasSubstr("unknown field \"per_gb_secnod\""));
-  EXPECT_FALSE(load_price_plan(folder_ / "nowhere.json").ok());
+TEST_F(RollUpTest, ARecordThatCameLateMakesItAgain) {
+  auto ledger = open();
+  fill(*ledger);
+  ASSERT_TRUE(ledger->sums(everything()).ok());
+  auto late = record("late");
+  late.ended = clock_.wall() - hours{24};
+  ASSERT_TRUE(ledger->append(late).ok());
+  const auto sums = ledger->sums(everything("default"));
+  ASSERT_TRUE(sums.ok());
+  EXPECT_EQ(*sums, by_hand(*ledger, "default"));
+}
+
+TEST_F(RollUpTest, ADamagedOrWrongOneIsFoundAndMadeAgain) {
+  auto ledger = open();
+  fill(*ledger);
+  const auto right = ledger->sums(everything("default"));
+  ASSERT_TRUE(right.ok());
+  const auto file = roll_up("2026-01-01");
+  const auto text = *read_file(file);
+  for (size_t size = 0; size < text.size(); size += 7) {
+    ASSERT_TRUE(write_file_durably(file, text.substr(0, size)).ok());
+    ASSERT_EQ(*ledger->sums(everything("default")), *right) << size;
+  }
+  ASSERT_TRUE(write_file_durably(file, text.substr(0, text.size() / 2)).ok());
+  EXPECT_FALSE((*ledger->verify(everything("default")))["ok"]);
+  // Whole, but with one invocation more than there was.
+  auto wrong = *read_roll_up(folder_, "2026-01-02", "");
+  ++wrong->sums.at(0).quantity.invocations;
+  ASSERT_TRUE(write_roll_up(folder_, *wrong).ok());
+  ASSERT_TRUE(std::filesystem::remove(file));
+  const auto verified = ledger->verify(everything());
+  ASSERT_TRUE(verified.ok());
+  EXPECT_FALSE((*verified)["ok"]);
+  EXPECT_EQ((*verified)["days"][0]["state"], "no_roll_up");
+  EXPECT_EQ((*verified)["days"][1]["state"], "differs");
+  EXPECT_THAT((*verified)["days"][1]["problem"].get<std::string>(), HasSubstr("Remove the file"));
+}
+
+TEST_F(RollUpTest, APartOfADayIsReadRecordByRecord) {
+  auto ledger = open();
+  fill(*ledger);
+  const auto start = FakeClock().wall();
+  const auto sums = ledger->sums({"default", start + Millis{2'000}, start + Millis{5'000}});
+  ASSERT_TRUE(sums.ok());
+  int64_t invocations = 0;
+  for (const auto& sum : *sums) invocations += sum.quantity.invocations;
+  EXPECT_EQ(invocations, 3);  // those of the third to the fifth second; acme's is the first and the sixth
+}
+
+TEST_F(RollUpTest, IsMadeWhenTheDayIsOver) {
+  auto ledger = open();
+  ASSERT_TRUE(ledger->append(record("a")).ok());
+  clock_.advance(hours{24});
+  ASSERT_TRUE(ledger->append(record("b")).ok());
+  const auto file = roll_up("2026-01-01");
+  while (!std::filesystem::exists(file)) std::this_thread::yield();
+}
+
+TEST_F(RollUpTest, CountsAnIdOnce) {
+  auto ledger = open();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(ledger->append(record("same")).ok());
+  clock_.advance(hours{24});
+  for (int round = 0; round < 2; ++round) {
+    const auto sums = ledger->sums(everything("default"));
+    ASSERT_TRUE(sums.ok());
+    ASSERT_EQ(sums->size(), 1U);
+    EXPECT_EQ(sums->at(0).quantity.invocations, 1);
+  }
+  EXPECT_EQ((*ledger->verify(everything()))["days"][0]["duplicates"], 2);
 }
 
 }  // namespace

@@ -1,81 +1,101 @@
-#include <cmath>
+#include "meter/price_plan.h"
 
-#include "meter/usage.h"
+#include <algorithm>
+#include <array>
 
 namespace sundog::meter {
 namespace {
 
-constexpr double kMegabytesPerGb = 1024.0;
+constexpr int64_t kGbSecond = 1024 * 1000;  // in megabytes × milliseconds
+constexpr int64_t kMillion = 1'000'000;
 
-Json as_json(const PricePlan& plan) {
-  return {{"name", plan.name},
-          {"currency", plan.currency},
-          {"per_gb_second", plan.per_gb_second},
-          {"per_million_requests", plan.per_million_requests},
-          {"init_per_gb_second", plan.init_per_gb_second},
-          {"restore_per_gb_second", plan.restore_per_gb_second},
-          {"always_on_gb_hour", plan.always_on_gb_hour}};
+struct Field {
+  const char* name;
+  Money PricePlan::* price;
+};
+constexpr std::array kPrices = {
+    Field{"per_gb_second", &PricePlan::per_gb_second},
+    Field{"per_million_requests", &PricePlan::per_million_requests},
+    Field{"init_per_gb_second", &PricePlan::init_per_gb_second},
+    Field{"restore_per_gb_second", &PricePlan::restore_per_gb_second},
+    Field{"always_on_gb_hour", &PricePlan::always_on_gb_hour},
+};
+
+Error wrong(const std::string& where, const std::string& what) {
+  return fail(Code::invalid_argument, where + what, "Correct the file, or remove it and restart for the default plan.");
 }
 
-Result<PricePlan> plan_from(const Json& json, const Path& file) {
-  const std::string where = "The price plan " + file.string();
-  const std::string hint = "Correct the file, or remove it and restart for the default plan.";
-  if (!json.is_object()) return fail(Code::invalid_argument, where + " is not a JSON object.", hint);
-  PricePlan plan;
-  const auto known = as_json(plan);
+// A number, or a text where a number would not keep all digits.
+Result<Money> price_from(const Json& value, const std::string& where) {
+  if (!value.is_number() && !value.is_string()) return wrong(where, " must be a number.");
+  auto price = value.is_string() ? parse_money(value.get_ref<const std::string&>()) : money_of(value.get<double>());
+  if (!price.ok()) return wrong(where, " is " + dump(value) + "; a price is 0 to 1000000 with at most 12 decimals.");
+  return price;
+}
+
+Status read_fields(const Json& json, const std::string& where, bool may_have_tenants, PricePlan& plan) {
+  if (!json.is_object()) return wrong(where, " is not a JSON object.");
   for (const auto& [key, value] : json.items()) {
-    if (!known.contains(key)) {
-      return fail(Code::invalid_argument, where + " has the unknown field \"" + key + "\".", hint);
+    if (key == "name" || key == "currency") {
+      if (!value.is_string()) return wrong(where, ": \"" + key + "\" must be a string.");
+      (key == "name" ? plan.name : plan.currency) = value.get<std::string>();
+      continue;
     }
+    if (key == "tenants" && may_have_tenants) continue;
+    const auto* const field =
+        std::find_if(kPrices.begin(), kPrices.end(), [&key](const Field& one) { return key == one.name; });
+    if (field == kPrices.end()) return wrong(where, " has the unknown field \"" + key + "\".");
+    SUNDOG_TRY(price, price_from(value, where + ": \"" + key + "\""));
+    plan.*field->price = price;
   }
-  const std::pair<const char*, std::string*> texts[] = {{"name", &plan.name}, {"currency", &plan.currency}};
-  for (const auto& [key, target] : texts) {
-    auto value = get_string(json, key, *target);
-    if (!value.ok()) return fail(Code::invalid_argument, where + ": " + value.error().message, hint);
-    *target = *std::move(value);
-  }
-  const std::pair<const char*, double*> prices[] = {{"per_gb_second", &plan.per_gb_second},
-                                                    {"per_million_requests", &plan.per_million_requests},
-                                                    {"init_per_gb_second", &plan.init_per_gb_second},
-                                                    {"restore_per_gb_second", &plan.restore_per_gb_second},
-                                                    {"always_on_gb_hour", &plan.always_on_gb_hour}};
-  for (const auto& [key, target] : prices) {
-    const auto value = get_double(json, key, *target);
-    if (!value.ok()) return fail(Code::invalid_argument, where + ": " + value.error().message, hint);
-    if (!std::isfinite(*value) || *value < 0) {
-      return fail(Code::invalid_argument,
-                  where + ": \"" + key + "\" is " + json[key].dump() + "; a price is 0 or more.", hint);
-    }
-    *target = *value;
-  }
-  return plan;
+  return done;
 }
 
-double gb_seconds(int memory_mb, double ms) {
-  return memory_mb / kMegabytesPerGb * ms / 1000.0;
+Result<PricePlans> plans_from(const Json& json, const Path& file) {
+  const std::string where = "The price plan " + file.string();
+  PricePlan common;
+  SUNDOG_CHECK(read_fields(json, where, true, common));
+  std::map<std::string, PricePlan> of_tenant;
+  const auto tenants = json.find("tenants");
+  if (tenants == json.end()) return PricePlans(common, {});
+  if (!tenants->is_object()) return wrong(where, ": \"tenants\" is not an object with a plan for each tenant.");
+  for (const auto& [tenant, own] : tenants->items()) {
+    auto& plan = of_tenant[tenant] = common;
+    SUNDOG_CHECK(read_fields(own, where + ", tenant \"" + tenant + "\"", false, plan));
+  }
+  return PricePlans(common, std::move(of_tenant));
 }
 
 }  // namespace
 
-Result<PricePlan> load_price_plan(const Path& file) {
-  SUNDOG_TRY(text, read_file(file, 1 << 20));
+Result<PricePlans> load_price_plans(const Path& file) {
+  SUNDOG_TRY(text, read_file(file, 16 << 20));
   SUNDOG_TRY(json, parse_json(text, "the price plan " + file.string()));
-  return plan_from(json, file);
+  return plans_from(json, file);
 }
 
 Status write_default_price_plan(const Path& file) {
   if (std::filesystem::exists(file)) return done;
   if (file.has_parent_path()) SUNDOG_CHECK(make_directories(file.parent_path()));
-  return write_file_durably(file, as_json(PricePlan{}).dump(2) + "\n");
+  const PricePlan plan;
+  Json json{{"name", plan.name}, {"currency", plan.currency}};
+  for (const auto& field : kPrices) json[field.name] = (plan.*field.price).number();
+  return write_file_durably(file, json.dump(2) + "\n");
+}
+
+Cost cost_of(const Quantity& quantity, const PricePlan& plan) {
+  Cost cost;
+  cost.requests = price_of(plan.per_million_requests, quantity.invocations, kMillion);
+  cost.execution = price_of(plan.per_gb_second, quantity.billed_mb_ms, kGbSecond);
+  cost.init = price_of(plan.init_per_gb_second, quantity.init_mb_ms, kGbSecond);
+  cost.restore = price_of(plan.restore_per_gb_second, quantity.restore_mb_ms, kGbSecond);
+  return cost;
 }
 
 Cost cost_of(const UsageRecord& record, const PricePlan& plan) {
-  Cost cost;
-  cost.requests = plan.per_million_requests / 1e6;
-  cost.execution = gb_seconds(record.memory_mb, static_cast<double>(record.billed_ms)) * plan.per_gb_second;
-  cost.init = gb_seconds(record.memory_mb, static_cast<double>(record.billed_init_ms)) * plan.init_per_gb_second;
-  cost.restore = gb_seconds(record.memory_mb, record.restore_ms) * plan.restore_per_gb_second;
-  return cost;
+  Quantity quantity;
+  quantity.add(record);
+  return cost_of(quantity, plan);
 }
 
 }  // namespace sundog::meter

@@ -1,12 +1,17 @@
 #include "meter/record_line.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 
 namespace sundog::meter {
 namespace {
 
+constexpr int64_t kFormat = 2;
 constexpr size_t kChecksumDigits = 8;
+constexpr int64_t kLargest = 9'000'000'000'000;  // of any number: a time in nanoseconds must still hold it
+constexpr int64_t kLargestMemory = 1'000'000;
 
 constexpr std::array<uint32_t, 256> crc_table() {
   std::array<uint32_t, 256> table{};
@@ -18,6 +23,125 @@ constexpr std::array<uint32_t, 256> crc_table() {
   return table;
 }
 
+// The one list of a record's fields, for writing, reading and showing it.
+template <class Record, class Visit>
+void each_field(Record& record, Visit& visit) {
+  visit("id", record.id);
+  visit("tenant", record.tenant);
+  visit("function", record.function);
+  visit("version", record.version);
+  visit("kind", record.kind);
+  visit("request_id", record.request_id);
+  visit("instance", record.instance);
+  visit("outcome", record.outcome);
+  visit("ended_ms", record.ended);
+  visit("memory_mb", record.memory_mb);
+  visit("queue_ms", record.queue_ms);
+  visit("restore_ms", record.restore_ms);
+  visit("init_ms", record.init_ms);
+  visit("handler_ms", record.handler_ms);
+  visit("billed_ms", record.billed_ms);
+  visit("billed_init_ms", record.billed_init_ms);
+  visit("billed_restore_ms", record.billed_restore_ms);
+  visit("cpu_ms", record.cpu_ms);
+  visit("peak_memory_mb", record.peak_memory_mb);
+  visit("bytes_in", record.bytes_in);
+  visit("bytes_out", record.bytes_out);
+}
+
+// Straight to text: on the way of every warm call, where a JSON document would cost more than all else here.
+class Writer {
+ public:
+  explicit Writer(std::string& out) : out_(out) {}
+  void operator()(std::string_view key, const std::string& value) {
+    begin(key);
+    const bool plain = std::all_of(value.begin(), value.end(), [](char c) {
+      return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';  // char is signed: what is not ASCII is below 0x20
+    });
+    if (plain) {
+      out_.append("\"").append(value).append("\"");
+    } else {
+      out_ += dump(Json(value));
+    }
+  }
+  void operator()(std::string_view key, WallTime value) { (*this)(key, epoch_millis(value)); }
+  void operator()(std::string_view key, int value) { (*this)(key, int64_t{value}); }
+  void operator()(std::string_view key, int64_t value) { number(key, value); }
+  void operator()(std::string_view key, double value) { number(key, std::isfinite(value) ? value : 0.0); }
+
+ private:
+  void begin(std::string_view key) { out_.append(",\"").append(key).append("\":"); }
+  template <class Number>
+  void number(std::string_view key, Number value) {
+    char text[32];
+    const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+    begin(key);
+    out_.append(text, static_cast<size_t>(end - text));
+  }
+
+  std::string& out_;
+};
+
+class Shower {
+ public:
+  void operator()(const char* key, WallTime value) { json[key] = epoch_millis(value); }
+  template <class T>
+  void operator()(const char* key, const T& value) {
+    json[key] = value;
+  }
+  Json json = Json::object();
+};
+
+// Absent fields keep their default; a field of another type, or out of all bounds, is wrong.
+class Reader {
+ public:
+  explicit Reader(const Json& json) : json_(json) {}
+  void operator()(const char* key, std::string& target) {
+    const auto* const field = find(key);
+    if (field == nullptr) return;
+    if (!field->is_string()) return refuse();
+    target = field->get<std::string>();
+  }
+  void operator()(const char* key, WallTime& target) {
+    int64_t millis = 0;
+    (*this)(key, millis);
+    target = from_epoch_millis(millis);
+  }
+  void operator()(const char* key, int& target) {
+    int64_t value = target;
+    (*this)(key, value);
+    if (value > kLargestMemory) return refuse();
+    target = static_cast<int>(value);
+  }
+  void operator()(const char* key, int64_t& target) {
+    const auto* const field = find(key);
+    if (field == nullptr) return;
+    if (!field->is_number_integer()) return refuse();
+    const auto value = field->get<int64_t>();
+    if (value < 0 || value > kLargest) return refuse();
+    target = value;
+  }
+  void operator()(const char* key, double& target) {
+    const auto* const field = find(key);
+    if (field == nullptr) return;
+    if (!field->is_number()) return refuse();
+    const auto value = field->get<double>();
+    if (!(value >= 0 && value <= static_cast<double>(kLargest))) return refuse();
+    target = value + 0.0;  // no -0
+  }
+  bool right() const { return right_; }
+
+ private:
+  const Json* find(const char* key) const {
+    const auto found = json_.find(key);
+    return found == json_.end() ? nullptr : &*found;
+  }
+  void refuse() { right_ = false; }
+
+  const Json& json_;
+  bool right_ = true;
+};
+
 // CRC-32 as in zlib and Ethernet.
 uint32_t crc32(std::string_view text) {
   static constexpr auto kTable = crc_table();
@@ -26,81 +150,55 @@ uint32_t crc32(std::string_view text) {
   return crc ^ 0xFFFFFFFFU;
 }
 
+}  // namespace
+
 std::string checksum(std::string_view text) {
-  char digits[kChecksumDigits + 1];
-  std::snprintf(digits, sizeof digits, "%08x", crc32(text));
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string digits(kChecksumDigits, '0');
+  uint32_t crc = crc32(text);
+  for (size_t i = kChecksumDigits; i-- > 0; crc >>= 4) digits[i] = kDigits[crc & 0xFU];
   return digits;
 }
 
-template <class T>
-void read_number(const Json& json, const char* key, T& target) {
-  const auto found = json.find(key);
-  if (found != json.end() && found->is_number()) target = found->get<T>();
-}
-
-void read_text(const Json& json, const char* key, std::string& target) {
-  const auto found = json.find(key);
-  if (found != json.end() && found->is_string()) target = found->get<std::string>();
-}
-
-}  // namespace
-
 Json record_json(const UsageRecord& record) {
-  return {{"id", record.id},
-          {"tenant", record.tenant},
-          {"function", record.function},
-          {"version", record.version},
-          {"kind", record.kind},
-          {"request_id", record.request_id},
-          {"outcome", record.outcome},
-          {"ended_ms", epoch_millis(record.ended)},
-          {"memory_mb", record.memory_mb},
-          {"queue_ms", record.queue_ms},
-          {"restore_ms", record.restore_ms},
-          {"init_ms", record.init_ms},
-          {"handler_ms", record.handler_ms},
-          {"billed_ms", record.billed_ms},
-          {"billed_init_ms", record.billed_init_ms},
-          {"cpu_ms", record.cpu_ms},
-          {"peak_memory_mb", record.peak_memory_mb},
-          {"bytes_in", record.bytes_in},
-          {"bytes_out", record.bytes_out}};
+  Shower shower;
+  each_field(record, shower);
+  return std::move(shower.json);
 }
 
 std::string record_line(const UsageRecord& record) {
-  const std::string json = dump(record_json(record));
-  return checksum(json) + " " + json + "\n";
+  std::string line(kChecksumDigits + 1, ' ');
+  line.reserve(768);
+  line += "{\"v\":" + std::to_string(kFormat);
+  Writer writer(line);
+  each_field(record, writer);
+  line += '}';
+  line.replace(0, kChecksumDigits, checksum(std::string_view(line).substr(kChecksumDigits + 1)));
+  line += '\n';
+  return line;
 }
 
-std::optional<UsageRecord> parse_record_line(std::string_view line) {
-  if (line.size() < kChecksumDigits + 1 || line[kChecksumDigits] != ' ') return std::nullopt;
-  const auto text = line.substr(kChecksumDigits + 1);
-  if (checksum(text) != line.substr(0, kChecksumDigits)) return std::nullopt;
-  const auto parsed = parse_json(text, "a usage record");
-  if (!parsed.ok() || !parsed->is_object()) return std::nullopt;
-  const auto& json = *parsed;
+bool is_whole_line(std::string_view line) {
+  return line.size() > kChecksumDigits && line[kChecksumDigits] == ' ' &&
+         checksum(line.substr(kChecksumDigits + 1)) == line.substr(0, kChecksumDigits);
+}
+
+Result<UsageRecord> parse_record_line(std::string_view line) {
+  if (!is_whole_line(line)) return fail(Code::data_loss, "A usage record is not whole.");
+  SUNDOG_TRY(json, parse_json(line.substr(kChecksumDigits + 1), "a usage record"));
+  if (!json.is_object()) return fail(Code::data_loss, "A usage record is not a JSON object.");
+  SUNDOG_TRY(format, get_int(json, "v", 1));
+  if (format < 1 || format > kFormat) {
+    return fail(Code::unsupported,
+                "A usage record has format " + std::to_string(format) + "; this server knows 1 and 2.",
+                "Was the data folder used by a newer Sundog?");
+  }
   UsageRecord record;
-  read_text(json, "id", record.id);
-  read_text(json, "tenant", record.tenant);
-  read_text(json, "function", record.function);
-  read_text(json, "version", record.version);
-  read_text(json, "kind", record.kind);
-  read_text(json, "request_id", record.request_id);
-  read_text(json, "outcome", record.outcome);
-  int64_t ended = 0;
-  read_number(json, "ended_ms", ended);
-  record.ended = from_epoch_millis(ended);
-  read_number(json, "memory_mb", record.memory_mb);
-  read_number(json, "queue_ms", record.queue_ms);
-  read_number(json, "restore_ms", record.restore_ms);
-  read_number(json, "init_ms", record.init_ms);
-  read_number(json, "handler_ms", record.handler_ms);
-  read_number(json, "billed_ms", record.billed_ms);
-  read_number(json, "billed_init_ms", record.billed_init_ms);
-  read_number(json, "cpu_ms", record.cpu_ms);
-  read_number(json, "peak_memory_mb", record.peak_memory_mb);
-  read_number(json, "bytes_in", record.bytes_in);
-  read_number(json, "bytes_out", record.bytes_out);
+  Reader reader(json);
+  each_field(record, reader);
+  if (!reader.right()) return fail(Code::data_loss, "A usage record has a field that cannot be.");
+  // Format 1 had no such field.
+  if (format == 1) record.billed_restore_ms = static_cast<int64_t>(std::ceil(record.restore_ms));
   return record;
 }
 

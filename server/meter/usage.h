@@ -1,4 +1,4 @@
-// Usage records, the ledger they are appended to, price plans and bills.
+// Usage records, what they add up to, and the ledger they are appended to.
 //
 // Ownership   one Ledger per server, created in app/; it alone writes its files.
 // Threads     append() on the loop thread (memory and one write(2), no fsync); everything else on pool threads.
@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,44 +26,47 @@ struct UsageRecord {
   std::string tenant, function, version;
   std::string kind;  // function, data, training, prediction
   std::string request_id;
-  std::string outcome;  // ok, handler_error, timeout, out_of_memory, crash, init_error
+  std::string instance;  // which one ran it; empty if none did
+  std::string outcome;   // ok, handler_error, timeout, out_of_memory, crash, init_error
   WallTime ended;
   int memory_mb = 128;
   double queue_ms = 0;    // waiting for an instance; never billed
   double restore_ms = 0;  // fork to ready; on a line of its own
   double init_ms = 0;     // template's init if this invocation waited for it; on a line of its own
   double handler_ms = 0;
-  int64_t billed_ms = 0;       // handler, rounded up to 1 ms
-  int64_t billed_init_ms = 0;  // init, rounded up
+  int64_t billed_ms = 0;          // handler, rounded up to 1 ms
+  int64_t billed_init_ms = 0;     // init, rounded up
+  int64_t billed_restore_ms = 0;  // restore, rounded up
   double cpu_ms = 0;
   double peak_memory_mb = 0;
   int64_t bytes_in = 0, bytes_out = 0;
 };
 
-// Prices as on AWS Lambda, x86, us-east-1, unless the operator's file says otherwise.
-struct PricePlan {
-  std::string name = "aws-lambda-x86-us-east-1";
-  std::string currency = "USD";
-  double per_gb_second = 0.0000166667;
-  double per_million_requests = 0.20;
-  double init_per_gb_second = 0.0000166667;
-  double restore_per_gb_second = 0.0;
-  // An always-on server to compare with: the price of one GB of memory for an hour.
-  double always_on_gb_hour = 0.0000166667 * 3600;
-};
-Result<PricePlan> load_price_plan(const Path& file);  // JSON with the names above; absent fields keep their default
-Status write_default_price_plan(const Path& file);    // if it does not exist
+// What invocations took together, in whole numbers: a sum is exact whatever the order. "mb_ms" is memory size in
+// megabytes times milliseconds; 1,024,000 of them are a GB-second.
+struct Quantity {
+  int64_t invocations = 0;
+  int64_t billed_ms = 0, billed_mb_ms = 0;
+  int64_t init_ms = 0, init_mb_ms = 0;
+  int64_t restore_ms = 0, restore_mb_ms = 0;
 
-struct Cost {
-  double requests = 0, execution = 0, init = 0, restore = 0;
-  double total() const { return requests + execution + init + restore; }
+  void add(const UsageRecord& record);
+  void add(const Quantity& other);
+  bool operator==(const Quantity&) const = default;
 };
-Cost cost_of(const UsageRecord& record, const PricePlan& plan);
 
-struct BillQuery {
-  std::string tenant;
-  WallTime from, to;            // [from, to)
-  std::vector<std::string> by;  // any of function, day, kind
+struct UsageSum {
+  std::string tenant, day, function, kind;  // day: "2026-01-31", UTC
+  Quantity quantity;
+  int memory_mb = 0;  // the largest memory size
+  WallTime first;     // end of the first invocation
+
+  bool operator==(const UsageSum&) const = default;
+};
+
+struct UsageQuery {
+  std::string tenant;  // empty: of all
+  WallTime from, to;   // [from, to)
 };
 
 class Ledger {
@@ -77,10 +79,13 @@ class Ledger {
   // Every record of [from, to) in order, until `each` returns false.
   virtual Status read(const std::string& tenant, WallTime from, WallTime to,
                       const std::function<bool(const UsageRecord&)>& each) const = 0;
-  // {"currency","plan","from","to","lines":[{"function","day","kind","invocations","gb_seconds","billed_ms",
-  //  "requests","execution","init","restore","total"}],"total","always_on":{"functions","hours","gb","total"}}
-  // always_on: for each function seen, a server of its memory size that ran from its first record to `to`.
-  virtual Result<Json> bill(const BillQuery& query, const PricePlan& plan) const = 0;
+  // The sums by tenant, day, function and kind, in this order. Days that are over come from their roll-up, which is
+  // made when it is not there; only what else lies in the span is read record by record.
+  virtual Result<std::vector<UsageSum>> sums(const UsageQuery& query) const = 0;
+  // Adds up the records of every day of the span again and compares with the roll-ups:
+  // {"ok","days":[{"day","state":"matches|differs|no_roll_up|no_records","records","duplicates","problem"}]}
+  // A damaged record is a "problem", not an error.
+  virtual Result<Json> verify(const UsageQuery& query) const = 0;
   virtual Status sync() = 0;  // to disk now; for shutdown. What it could not write stands in the error's hint.
 };
 

@@ -41,7 +41,13 @@ ROUTES = [
     Route("GET", "/v1/keys", "admin", "own"),
     Route("DELETE", "/v1/keys/{key}", "admin"),
     Route("GET", "/v1/bill", "viewer", "own"),
+    Route("GET", "/v1/bill/verify", "viewer", "own"),
     Route("GET", "/v1/usage", "viewer", "own"),
+    Route("GET", "/v1/invoice", "viewer", "own"),
+    Route("GET", "/v1/invoice?format=csv", "viewer", "own"),
+    Route("GET", "/v1/budgets", "viewer", "own"),
+    Route("PUT", "/v1/budgets", "admin", "none", {"limit": "no amount"}),
+    Route("DELETE", "/v1/budgets?function=none", "admin"),
     Route("GET", "/v1/fleet", "viewer", "own"),
     # Lambda's API.
     Route("POST", L, "deployer", "none", {}),
