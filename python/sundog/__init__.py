@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from sundog import errors
     from sundog.app import App, Environment, Function
     from sundog.bill import Bill
+    from sundog.budgets import Budget, Spending
     from sundog.cloud import Cloud, connect
     from sundog.datasets import DatasetVersion
     from sundog.errors import (
         AlreadyExists,
+        BudgetExceeded,
         Cancelled,
         Conflict,
         DataLoss,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unsupported,
     )
+    from sundog.invoice import Invoice
     from sundog.models import Endpoint, ModelVersion
     from sundog.profile import Profile
     from sundog.rows import Predictions
@@ -49,10 +52,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "app": ("App", "Environment", "Function"),
     "bill": ("Bill",),
+    "budgets": ("Budget", "Spending"),
     "cloud": ("Cloud", "connect"),
     "datasets": ("DatasetVersion",),
     "errors": (
         "AlreadyExists",
+        "BudgetExceeded",
         "Cancelled",
         "Conflict",
         "DataLoss",
@@ -70,6 +75,7 @@ _HOMES = {
         "Unavailable",
         "Unsupported",
     ),
+    "invoice": ("Invoice",),
     "models": ("Endpoint", "ModelVersion"),
     "profile": ("Profile",),
     "rows": ("Predictions",),
@@ -83,6 +89,8 @@ __all__ = [
     "AlreadyExists",
     "App",
     "Bill",
+    "Budget",
+    "BudgetExceeded",
     "Cancelled",
     "Cloud",
     "Conflict",
@@ -95,6 +103,7 @@ __all__ = [
     "FunctionError",
     "Internal",
     "InvalidArgument",
+    "Invoice",
     "ModelVersion",
     "NotFound",
     "PermissionDenied",
@@ -102,6 +111,7 @@ __all__ = [
     "Profile",
     "Run",
     "SignatureError",
+    "Spending",
     "Study",
     "SundogError",
     "Throttled",

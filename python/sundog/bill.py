@@ -76,9 +76,16 @@ def money(amount: float, currency: str = "USD") -> str:
     return f"{sign}{amount:,.4f}" if abs(amount) < 1 else f"{sign}{amount:,.2f}"
 
 
-def bill_request(start: str | None = None, end: str | None = None, by: Sequence[str] = ("function", "kind")) -> Request:
+def bill_request(
+    start: str | None = None, end: str | None = None, by: Sequence[str] = ("function", "kind"), tenant: str = ""
+) -> Request:
     """`start` and `end` as RFC 3339 in UTC; `by` any of function, day, kind."""
-    return Request("GET", "/v1/bill", params={"from": start, "to": end, "by": ",".join(by)})
+    return Request("GET", "/v1/bill", params={"from": start, "to": end, "by": ",".join(by), "tenant": tenant or None})
+
+
+def verify_request(start: str | None = None, end: str | None = None, tenant: str = "") -> Request:
+    """Adds the records of each day up again and compares with the roll-ups that bills are made of."""
+    return Request("GET", "/v1/bill/verify", params={"from": start, "to": end, "tenant": tenant or None}, timeout=600)
 
 
 def parse_bill(json: Json) -> Bill:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sundog.app import Environment, Function
-from sundog.bill import Bill, bill_request, parse_bill
+from sundog.bill import Bill, bill_request, parse_bill, verify_request
+from sundog.budgets import Budgets
 from sundog.datasets import Datasets, DatasetVersion
 from sundog.environments import BuiltEnvironment, Environments
 from sundog.errors import InvalidArgument, Unauthenticated
 from sundog.functions import DeployedFunction, Functions, function_name
+from sundog.invoice import Invoice, invoice_request, parse_invoice
 from sundog.jobs import Jobs, Progress
 from sundog.keys import Keys
 from sundog.models import Models
@@ -106,7 +108,7 @@ def current() -> Cloud:
 
 
 class Cloud:
-    """A server, seen through one key. Its nouns: datasets, functions, environments, runs, studies, models, jobs, keys."""
+    """A server, seen through one key. Its nouns: datasets, functions, environments, runs, studies, models, jobs, keys, budgets."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
@@ -153,6 +155,10 @@ class Cloud:
     def keys(self) -> Keys:
         return Keys(self.transport)
 
+    @cached_property
+    def budgets(self) -> Budgets:
+        return Budgets(self.transport)
+
     def status(self) -> Json:
         """{"version","data_folder","uptime_s","tenant","role","pythons"}."""
         return self.transport.call(Request("GET", "/v1/status", timeout=10.0))
@@ -165,9 +171,33 @@ class Cloud:
         """What runs now: {"instances","templates","queued","memory_bytes","budget_bytes"}."""
         return self.transport.call(Request("GET", "/v1/fleet"))
 
-    def bill(self, start: str | None = None, end: str | None = None, by: Sequence[str] = ("function", "kind")) -> Bill:
-        """What was used and what it costs, from `start` (None: this month's first day) to `end` (None: now); RFC 3339, UTC."""
-        return parse_bill(self.transport.call(bill_request(start, end, by)))
+    def bill(
+        self,
+        start: str | None = None,
+        end: str | None = None,
+        by: Sequence[str] = ("function", "kind"),
+        *,
+        tenant: str = "",
+    ) -> Bill:
+        """What was used and what it costs, from `start` (None: this month's first day) to `end` (None: now); RFC 3339, UTC.
+
+        `tenant`: another one's, for an admin of the operator's tenant; here and below.
+        """
+        return parse_bill(self.transport.call(bill_request(start, end, by, tenant)))
+
+    def verify_bill(self, start: str | None = None, end: str | None = None, *, tenant: str = "") -> Json:
+        """Whether the roll-ups are what the records add up to: {"ok","days":[{"day","state","records","duplicates","problem"}]}."""
+        return self.transport.call(verify_request(start, end, tenant))
+
+    def invoice(
+        self, month: str | None = None, *, start: str | None = None, end: str | None = None, tenant: str = ""
+    ) -> Invoice:
+        """The invoice of a month ("2026-11"), of the span from `start` to `end`, or of this month so far."""
+
+        def document(format: str) -> str:
+            return self.transport.send(invoice_request(month, start, end, tenant, format)).content.decode()
+
+        return parse_invoice(self.transport.call(invoice_request(month, start, end, tenant)), document)
 
     def ensure(self, environment: Environment, *, progress: Progress | None = None) -> BuiltEnvironment:
         """Builds an environment unless it is there."""

@@ -6,6 +6,7 @@ SundogError
 ├── TooLarge · Unsupported
 ├── Unauthenticated · PermissionDenied
 ├── Throttled(retry_after) · DeadlineExceeded · Unavailable
+├── BudgetExceeded                         what may be spent this month is spent
 ├── DataLoss · Internal
 └── FunctionError(error_type, stack_trace)  the deployed code itself raised
 """
@@ -87,6 +88,12 @@ class Throttled(SundogError):
         self.retry_after = retry_after
 
 
+class BudgetExceeded(SundogError):
+    """What the tenant or the function may spend this month is spent; `sundog budget` shows it."""
+
+    code = "budget_exceeded"
+
+
 class DeadlineExceeded(SundogError):
     """It did not end in time."""
 
@@ -155,6 +162,7 @@ _CLASSES: tuple[type[SundogError], ...] = (
     Conflict,
     AlreadyExists,
     TooLarge,
+    BudgetExceeded,
     DeadlineExceeded,
     Unavailable,
     DataLoss,
@@ -167,6 +175,7 @@ _BY_CODE: dict[str, type[SundogError]] = {c.code: c for c in _CLASSES}
 _CODE_BY_STATUS = {
     400: "invalid_argument",
     401: "unauthenticated",
+    402: "budget_exceeded",
     403: "permission_denied",
     404: "not_found",
     409: "conflict",
@@ -189,6 +198,7 @@ _CODE_BY_LAMBDA = {
     "RequestTooLargeException": "too_large",
     "CodeStorageExceededException": "too_large",
     "TooManyRequestsException": "resource_exhausted",
+    "BudgetExceededException": "budget_exceeded",
     "AccessDeniedException": "permission_denied",
     "UnrecognizedClientException": "unauthenticated",
     "ServiceException": "internal",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sundog.cli import data, functions, learn, models, server
+from sundog.cli import bills, data, functions, learn, models, server
 from sundog.cli.output import Connection, print_error
 from sundog.errors import SundogError
 
@@ -49,6 +49,7 @@ def root(
 
 
 server.add(app)
+bills.add(app)
 functions.add(app)
 data.add(app)
 learn.add(app)

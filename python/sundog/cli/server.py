@@ -1,4 +1,4 @@
-"""sundog up, demo, status, version, doctor, fleet, bill, keys."""
+"""sundog up, demo, status, version, doctor, fleet, keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 import sundog
 from sundog.cli.output import JsonFlag, cloud, err, note, out, print_json, print_table, say, show
-from sundog.errors import InvalidArgument, Unavailable
+from sundog.errors import Unavailable
 
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -24,7 +24,6 @@ def add(app: typer.Typer) -> None:
     app.command("version")(version)
     app.command("doctor")(doctor)
     app.command("fleet")(fleet)
-    app.command("bill")(bill)
     app.add_typer(keys, name="keys")
 
 
@@ -188,32 +187,6 @@ def fleet(
                 live.update(_fleet_table(server.fleet()))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def bill(
-    context: typer.Context,
-    by: Annotated[str, typer.Option(help="Any of function, day, kind, with commas.")] = "function,kind",
-    start: Annotated[str | None, typer.Option("--from", help="RFC 3339 in UTC, or a day: 2026-11-24.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="The same; not included.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """What was used, what it costs, and what always-on servers would have cost."""
-    wanted = [part.strip() for part in by.split(",") if part.strip()]
-    unknown = set(wanted) - {"function", "day", "kind"}
-    if unknown:
-        raise InvalidArgument(f"--by {by}: {', '.join(sorted(unknown))} is none of function, day, kind.")
-    found = cloud(context).bill(_moment(start), _moment(end), wanted)
-    if as_json:
-        print_json(found.json)
-        return
-    columns, rows = found.rows()
-    print_table(columns, rows)
-    for line in str(found).splitlines()[-2:]:
-        say(line)
-
-
-def _moment(text: str | None) -> str | None:
-    return f"{text}T00:00:00Z" if text is not None and len(text) == 10 else text
 
 
 @keys.command("create")
