@@ -23,7 +23,7 @@ from deaths import (
 )
 from lambda_calls import FUNCTIONS, create
 from leftovers import Leftovers, parent_of, read
-from ways import CSV, TRAINER, booked, check_ledger
+from ways import CSV, TRAINER, booked, check_ledger, deploy_adder, drive_upload
 
 from harness import Server, eventually
 
@@ -40,16 +40,19 @@ GROWTH_MB = 6  # that a server or a launcher may take more after all the deaths 
 
 
 class Load:
-    """Threads that ask a server without a pause: calls, events, uploads that become datasets, training runs."""
+    """Threads that ask a server without a pause: calls, events, uploads that become datasets, training runs.
 
-    def __init__(self, storm: Storm) -> None:
+    With a deployed model also offline predictions.
+    """
+
+    def __init__(self, storm: Storm, with_model: bool) -> None:
         self.storm = storm
         self.going = True
         self.failures: list[BaseException] = []
-        self.threads = [
-            threading.Thread(target=self.run, args=(work, seed))
-            for seed, work in enumerate([self.call, self.call, self.event, self.ingest, self.train])
-        ]
+        works = [self.call, self.call, self.event, self.ingest, self.train]
+        if with_model:
+            works.append(self.predict)
+        self.threads = [threading.Thread(target=self.run, args=(work, seed)) for seed, work in enumerate(works)]
 
     def run(self, work: Callable[[httpx.Client, random.Random], None], seed: int) -> None:
         """Asks until it is told to end; a server that is away is waited for."""
@@ -81,6 +84,13 @@ class Load:
         path = f"{FUNCTIONS}/waits/invocations"
         self.ask("event", http, "POST", path, json={"n": 1, "s": 0.02}, headers=headers)
         time.sleep(0.05)  # a pace, not a wait: without it the queue would only grow
+
+    def predict(self, http: httpx.Client, chance: random.Random) -> None:
+        """A dataset scored offline."""
+        body = {"dataset": "table@1", "as": "scored"}
+        job = self.ask("predict", http, "POST", "/v1/models/adder/predictions", json=body)
+        if job is not None and job.status_code == 202:
+            self.until_over(http, f"/v1/jobs/{job.json()['id']}?wait=2")
 
     def ingest(self, http: httpx.Client, chance: random.Random) -> None:
         """A dataset, made by an instance of sundog-data."""
@@ -202,17 +212,22 @@ def memory(server: Server) -> dict[str, float]:
 BELOW = {"launcher", "first process of a tree", "template", "instance", "data instance", "other"}
 
 
-def storm(server: Server, package: Callable[..., bytes], deaths: int, among: set[str], seed: int) -> Storm:
+def storm(
+    server: Server, package: Callable[..., bytes], deaths: int, among: set[str], seed: int, with_model: bool = True
+) -> Storm:
     """So many deaths under load; then what was promised is looked at, and the server ends with nothing left of it."""
     server.start()
     with server.http() as http:
         create(http, "waits", package(app=SOURCE), timeout=TIMEOUT)
         create(http, "trainer", package(app=TRAINER), timeout=TIMEOUT, kind="training")
+        if with_model:
+            deploy_adder(http)
+            drive_upload(http, {}, b"")
         blowing = Storm(server, seed)
         blowing.works(http)
     print(f"seed {seed}", flush=True)
     before = {}
-    with Load(blowing):
+    with Load(blowing, with_model):
         for round_ in range(1, deaths + 1):
             blowing.kill_one(among)
             if round_ == deaths // 4:  # what is cached and pooled has its size by now
@@ -244,7 +259,7 @@ def storm(server: Server, package: Callable[..., bytes], deaths: int, among: set
 
 
 def test_a_breeze(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
-    blown = storm(fresh_server("--queue-limit", str(QUEUE)), package, 12, {*BELOW, "server"}, seed=1)
+    blown = storm(fresh_server("--queue-limit", str(QUEUE)), package, 12, {*BELOW, "server"}, 1, with_model=False)
     assert sum(blown.deaths.values()) == 12
     assert any(outcome.startswith("call: 200") for outcome in blown.promises.outcomes())
 
