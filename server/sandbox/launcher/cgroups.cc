@@ -2,8 +2,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,6 +30,13 @@ int write_file(const std::string& path, const std::string& text) {
 
 bool exists(const std::string& path) {
   return access(path.c_str(), F_OK) == 0;
+}
+
+// What is mounted there now: another file system may have been mounted over it.
+bool is_hierarchy(const std::string& path) {
+  struct statfs status{};
+  return statfs(path.c_str(), &status) == 0 &&
+         (status.f_type == CGROUP_SUPER_MAGIC || status.f_type == CGROUP2_SUPER_MAGIC);
 }
 
 std::vector<std::string> folders_in(const std::string& path) {
@@ -93,7 +102,7 @@ void Cgroups::find_hierarchies() {
       }
       if (hierarchy.controllers != 0 && version_ == 0) version_ = 1;
     }
-    if (hierarchy.controllers == 0 || access(where.c_str(), W_OK) != 0) continue;
+    if (hierarchy.controllers == 0 || !is_hierarchy(where) || access(where.c_str(), W_OK) != 0) continue;
     // The same hierarchy may be mounted at several places, for instance in a chroot: the first is enough.
     struct stat root{};
     if (stat(where.c_str(), &root) == 0 && seen.insert(root.st_dev).second) {
@@ -154,6 +163,7 @@ int Cgroups::set_limits(const Hierarchy& hierarchy, const std::string& path, con
   const Setting settings[] = {
       {kMemory, false, true, "memory.limit_in_bytes", memory},
       {kMemory, false, false, "memory.memsw.limit_in_bytes", memory},
+      {kMemory, false, false, "memory.kmem.tcp.limit_in_bytes", memory},  // v1 counts socket buffers apart
       {kMemory, true, true, "memory.max", memory},
       {kMemory, true, false, "memory.swap.max", "0"},
       {kCpu, false, true, "cpu.cfs_quota_us", quota},
