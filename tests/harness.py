@@ -71,6 +71,10 @@ class Server:
         self.url = self.token = self.key_id = self.secret = ""
         self.boots = 0
 
+    def command(self) -> list[str]:
+        """What starts it."""
+        return server_command(self.data, *self.options)
+
     def start(self) -> Server:
         """Starts it and waits until it answers."""
         cache = self.data / "environments" / "cache"
@@ -82,8 +86,7 @@ class Server:
         before = client.stat().st_mtime_ns if client.exists() else 0
         with self.log.open("ab") as log:
             environment = {**os.environ, **self.env}
-            command = server_command(self.data, *self.options)
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=environment)
         self.boots += 1
 
         def ready() -> bool:
@@ -136,8 +139,8 @@ class Server:
         headers = {"Authorization": f"Bearer {self.token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, **options)  # type: ignore[arg-type]
 
-    def boto3(self):
-        """boto3's Lambda client, as a stranger would make it."""
+    def boto3(self, key: Mapping[str, str] | None = None):
+        """boto3's Lambda client, as a stranger would make it; with the first key, or with one of POST /v1/keys."""
         import boto3
         from botocore.config import Config
 
@@ -145,8 +148,8 @@ class Server:
             "lambda",
             endpoint_url=self.url,
             region_name="us-east-1",
-            aws_access_key_id=self.key_id,
-            aws_secret_access_key=self.secret,
+            aws_access_key_id=key["id"] if key else self.key_id,
+            aws_secret_access_key=key["secret"] if key else self.secret,
             config=Config(retries={"max_attempts": 0}, read_timeout=120),
         )
 

@@ -21,6 +21,7 @@ namespace sundog::sandbox {
 struct LeftOut {
   bool seccomp = false, user_namespace = false, network = false, read_only = false, landlock = false;
   bool private_tmp = false;
+  bool tree = false, pids = false, ipc = false, uts = false, rights = false, setuid = false;
 };
 
 struct LocalSandboxOptions {

@@ -2,6 +2,8 @@
 
 #include <sys/wait.h>
 
+#include "sandbox/endings.h"
+
 namespace sundog::sandbox {
 namespace {
 
@@ -48,11 +50,20 @@ void Starting::adopt(std::unique_ptr<LocalInstance> instance, Duration limit,
 
 uint32_t Starting::rules_left_out() const {
   if (!options.insecure_test) return 0;
+  const auto& out = options.left_out;
   uint32_t rules = 0;
-  if (options.left_out.seccomp) rules |= launcher::kRuleSeccomp;
-  if (options.left_out.user_namespace) rules |= launcher::kRuleUserNamespace;
-  if (options.left_out.network) rules |= launcher::kRuleNetwork;
-  if (options.left_out.read_only) rules |= launcher::kRuleReadOnly;
+  for (const auto& [left_out, rule] : {std::pair{out.seccomp, launcher::kRuleSeccomp},
+                                       {out.user_namespace, launcher::kRuleUserNamespace},
+                                       {out.network, launcher::kRuleNetwork},
+                                       {out.read_only, launcher::kRuleReadOnly},
+                                       {out.tree, launcher::kRuleTree},
+                                       {out.pids, launcher::kRulePids},
+                                       {out.ipc, launcher::kRuleIpc},
+                                       {out.uts, launcher::kRuleUts},
+                                       {out.rights, launcher::kRuleRights},
+                                       {out.setuid, launcher::kRuleSetuid}}) {
+    if (left_out) rules |= rule;
+  }
   return rules;
 }
 
@@ -228,13 +239,10 @@ void LocalTemplate::ended_in_init(int status) {
   auto start = std::make_shared<TemplateStart>();
   if (status < 0) return finish_start(fail(Code::unavailable, "The launcher ended while " + spec_.name + " started."));
   if (cell_.oom_kills() > 0) {
-    start->failure = {"Runtime.OutOfMemory",
-                      "Init ran out of memory: the limit is " + std::to_string(spec_.limits.memory_bytes >> 20) + " MB",
-                      {}};
-  } else if (status > 128) {
-    start->failure = {"Runtime.ExitError", "Runtime exited with error: signal: " + std::to_string(status - 128), {}};
+    start->failure = {"Runtime.OutOfMemory", how_memory_ended_it(spec_.limits.memory_bytes, cell_.peak_bytes()), {}};
   } else {
-    start->failure = {"Runtime.ExitError", "Runtime exited with error: exit status " + std::to_string(status), {}};
+    const int signal = status > 128 ? status - 128 : 0;
+    start->failure = {"Runtime.ExitError", how_it_ended(signal != 0 ? -1 : status, signal), {}};
   }
   finish_start(std::move(start));
 }

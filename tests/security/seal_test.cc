@@ -1,16 +1,14 @@
 // The seal, rule by rule: each attempt is blocked, and gets through once just the rules named beside it are left out,
 // so that no row is vacuous; and what ordinary code does still works. docs/design/sandbox.md has the same rows in
 // words.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
-#include "sandbox/sandbox_fixture.h"
+#include "seal_fixture.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -36,6 +34,12 @@ class HostTargets {
       }
     });
     shared_memory = shmget(shared_key, 4096, IPC_CREAT | 0666);
+    abstract_ = UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un name{.sun_family = AF_UNIX, .sun_path = {}};
+    std::copy(abstract_name.begin(), abstract_name.end(), name.sun_path + 1);
+    const auto length = socklen_t(offsetof(sockaddr_un, sun_path) + 1 + abstract_name.size());
+    EXPECT_EQ(bind(abstract_.get(), reinterpret_cast<sockaddr*>(&name), length), 0);
+    EXPECT_EQ(listen(abstract_.get(), 8), 0);
   }
   ~HostTargets() {
     shutdown(tcp_.get(), SHUT_RDWR);
@@ -45,106 +49,108 @@ class HostTargets {
   int port = 0;
   int shared_key = 0x53554e44;
   int shared_memory = -1;
+  const std::string abstract_name = "sundog-host-" + short_id("s");
 
  private:
-  UniqueFd tcp_;
+  UniqueFd tcp_, abstract_;
   std::thread accepting_;
 };
 
-class SealTest : public SandboxTest {
- protected:
-  TemplateSpec attempts() {
-    auto spec = spec_of("");
-    std::filesystem::copy_file(SUNDOG_TEST_ATTEMPTS, spec.code / "app.py",
-                               std::filesystem::copy_options::overwrite_existing);
-    // Only the read-only mount protects it, not its mode.
-    chmod(spec.code.c_str(), 0777);
-    chmod((spec.code / "app.py").c_str(), 0666);
-    std::filesystem::copy_file("/usr/bin/id", spec.code / "suid");
-    chmod((spec.code / "suid").c_str(), 04755);
-    return spec;
-  }
-  void open_without(LeftOut left_out) {
-    LocalSandboxOptions options;
-    options.insecure_test = true;
-    options.left_out = left_out;
-    open_sandbox(options);
-  }
-  // What the attempt got; null when blocked with an error.
-  Json attempt(Instance& instance, const std::string& what, const Json& with = nullptr) {
-    const auto outcome = invoke(instance, dump({{"do", what}, {"with", with}}));
-    last_ = outcome.payload + outcome.detail;
-    if (outcome.kind != Outcome::Kind::ok) {
-      ADD_FAILURE() << what << " broke: " << last_;
-      return nullptr;
-    }
-    return Json::parse(outcome.payload)["got"];
-  }
-  static bool through(const Json& got) {
-    const std::string text = got.dump();
-    return text != "null" && text != "false" && text != "0" && text != R"("")" && text != "[]";
-  }
-  struct Pair {
-    std::shared_ptr<TemplateStart> parked;
-    Witness witness, sibling_witness;
-    std::unique_ptr<Instance> instance, sibling;
-  };
-  std::unique_ptr<Pair> start_pair() {
-    auto pair = std::make_unique<Pair>();
-    pair->parked = start(attempts());
-    EXPECT_TRUE(pair->parked->parked) << pair->parked->failure.message;
-    pair->instance = fork(*pair->parked->parked, pair->witness);
-    pair->sibling = fork(*pair->parked->parked, pair->sibling_witness);
-    return pair;
-  }
-  std::string last_;
-};
+// What a process may do by its user: the launcher's user and rights, and no user namespace between.
+constexpr LeftOut kRights{.seccomp = true, .user_namespace = true, .private_tmp = true, .rights = true};
 
-struct Attack {
-  const char* name;
-  const char* rule;
-  LeftOut without;    // the rules whose absence lets it through
-  bool shown = true;  // false: what stops it cannot be left out (the reason is in `rule`)
-};
-
-TEST_F(SealTest, AttacksThatNeedNoTarget) {
-  const LeftOut seccomp{.seccomp = true};
-  const std::vector<Attack> attacks = {
-      {"ptrace_child", "seccomp", seccomp},
-      {"read_own_memory_by_process_vm", "seccomp", seccomp},
-      {"unshare_user", "last filter", seccomp},
-      {"unshare_user_by_clone", "seccomp on clone's flags", seccomp},
-      {"mount_in_user_namespace", "last filter", seccomp},
-      {"join_namespace", "seccomp", seccomp},
-      {"change_root", "seccomp", seccomp},
-      {"kernel_events_socket", "seccomp on socket's arguments", seccomp},
-      {"add_key", "seccomp", seccomp},
-      {"io_uring", "seccomp", seccomp},
-      {"userfaultfd", "seccomp", seccomp},
-      {"raw_socket", "no capability, and seccomp", {}, false},
-      {"load_bpf", "no capability, and seccomp", {}, false},
-      {"perf_event", "perf_event_paranoid, and seccomp", {}, false},
-      {"load_module", "no capability, and seccomp", {}, false},
-      {"capabilities", "dropped before anything runs", {}, false},
-      {"cgroups", "/sys is not mounted", {}, false},
-      {"host_name", "uts namespace", {}, false},
-      {"descriptors", "close_range before the command runs", {}, false},
+TEST_F(SealTest, SystemCallsThatAreRefused) {
+  const std::vector<std::pair<const char*, const char*>> attacks = {
+      {"ptrace_child", "seccomp"},
+      {"read_own_memory_by_process_vm", "seccomp"},
+      {"unshare_user", "last filter"},
+      {"unshare_user_by_clone", "seccomp on clone's flags"},
+      {"unshare_user_by_clone3", "seccomp: its flags lie where no filter can look"},
+      {"mount_in_user_namespace", "last filter"},
+      {"pivot_root", "seccomp"},
+      {"join_namespace", "seccomp"},
+      {"change_root", "seccomp"},
+      {"kernel_events_socket", "seccomp on socket's arguments"},
+      {"add_key", "seccomp"},
+      {"io_uring", "seccomp"},
+      {"userfaultfd", "seccomp"},
   };
   {
     const auto sealed = start_pair();
-    for (const auto& attack : attacks) {
-      const auto got = attempt(*sealed->instance, attack.name);
-      EXPECT_FALSE(through(got)) << attack.name << " (" << attack.rule << ") got through: " << last_;
+    for (const auto& [name, rule] : attacks) {
+      EXPECT_FALSE(through(attempt(*sealed->instance, name))) << name << " (" << rule << ") got through: " << last_;
     }
   }
-  open_without(seccomp);
+  open_without({.seccomp = true});
   const auto parked = start(attempts());
-  for (const auto& attack : attacks) {
-    if (!attack.shown) continue;
+  for (const auto& [name, rule] : attacks) {
     Witness witness;  // one each: some change what the next would see
     auto instance = fork(*parked->parked, witness);
-    EXPECT_TRUE(through(attempt(*instance, attack.name))) << attack.name << " is vacuous: " << last_;
+    EXPECT_TRUE(through(attempt(*instance, name))) << name << " is vacuous: " << last_;
   }
+}
+
+// Two locks each: the filter, and that the process has no right over anything of the host's.
+TEST_F(SealTest, WhatOnlyTheHostsRootMayDo) {
+  struct Attack {
+    const char* name;
+    Json with = nullptr;
+    bool possible = true;
+  };
+  const std::vector<Attack> attacks = {
+      {"raw_socket"},
+      {"load_bpf"},
+      {"perf_event"},
+      {"make_device"},
+      {"kernel_log"},
+      {"capabilities"},
+      {"load_module", nullptr, access("/proc/modules", F_OK) == 0},  // a kernel without modules refuses everybody
+      {"open_for_writing", "/proc/sys/kernel/core_pattern"},
+      {"open_for_writing", "/proc/sys/vm/drop_caches"},
+      {"open_for_writing", "/proc/sysrq-trigger", access("/proc/sysrq-trigger", F_OK) == 0},
+  };
+  const auto blocked = [&] {
+    const auto sealed = start_pair();
+    for (const auto& attack : attacks) {
+      EXPECT_FALSE(through(attempt(*sealed->instance, attack.name, attack.with)))
+          << attack.name << " got through: " << last_;
+    }
+  };
+  blocked();
+  open_without(kRights);
+  const auto parked = start(attempts());
+  Witness witness;
+  auto instance = fork(*parked->parked, witness);
+  for (const auto& attack : attacks) {
+    if (!attack.possible) continue;
+    EXPECT_TRUE(through(attempt(*instance, attack.name, attack.with))) << attack.name << " is vacuous: " << last_;
+  }
+}
+
+TEST_F(SealTest, WhatCannotBeLeftOut) {
+  const auto sealed = start_pair();
+  EXPECT_FALSE(through(attempt(*sealed->instance, "cgroups"))) << "/sys is mounted: " << last_;
+  EXPECT_FALSE(through(attempt(*sealed->instance, "descriptors"))) << last_;
+}
+
+TEST_F(SealTest, TheHostsNameAndMarksAreNotTold) {
+  char name[256] = {};
+  gethostname(name, sizeof(name) - 1);
+  auto secrets = Json::array();
+  if (std::string_view(name) != "sundog" && strlen(name) > 3) secrets.push_back(name);
+  for (const char* file :
+       {"/etc/machine-id", "/sys/class/net/eth0/address", "/proc/sys/kernel/random/boot_id", "/proc/cmdline"}) {
+    const auto text = read_file(file);
+    if (text.ok() && text->size() > 8) secrets.push_back(text->substr(0, text->find('\n')));
+  }
+  {
+    const auto sealed = start_pair();
+    EXPECT_FALSE(through(attempt(*sealed->instance, "host_name"))) << last_;
+    EXPECT_FALSE(through(attempt(*sealed->instance, "facts_of_host", secrets))) << last_;
+  }
+  EXPECT_TRUE(gets_through({.tree = true}, "facts_of_host", secrets)) << "vacuous: " << last_;
+  if (std::string_view(name) == "sundog") return;
+  EXPECT_TRUE(gets_through({.uts = true}, "host_name")) << last_;
 }
 
 TEST_F(SealTest, FilesOfTheHostAndOfOthersAreOutOfReach) {
@@ -162,6 +168,24 @@ TEST_F(SealTest, FilesOfTheHostAndOfOthersAreOutOfReach) {
   EXPECT_THAT(inside, ::testing::Not(::testing::HasSubstr("daemon"))) << "the host's users are visible";
 }
 
+TEST_F(SealTest, WithTheHostsTreeOrProcessesLeftInTheyAreSeen) {
+  const Path folder = folder_ / "data";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "keys.db") << "secret";
+  open_without({.tree = true});
+  {
+    const auto open = start_pair();
+    EXPECT_EQ(attempt(*open->instance, "read_path", (folder / "keys.db").string()), "secret") << last_;
+  }
+  // Against the tree's hole stands the mode of the data folder, which is the server's alone.
+  std::filesystem::permissions(folder, std::filesystem::perms(0700));
+  {
+    const auto open = start_pair();
+    EXPECT_FALSE(through(attempt(*open->instance, "read_path", (folder / "keys.db").string()))) << last_;
+  }
+  EXPECT_TRUE(gets_through({.pids = true}, "process_of", getpid())) << last_;
+}
+
 TEST_F(SealTest, CodeRuntimeAndSystemAreReadOnly) {
   const std::vector<std::string> paths = {"/var/task/app.py", "/var/task/new", "/usr/new", "/opt/sundog/runtime/new",
                                           "/etc/passwd",      "/new",          "/dev/new"};
@@ -170,9 +194,20 @@ TEST_F(SealTest, CodeRuntimeAndSystemAreReadOnly) {
     for (const auto& path : paths) EXPECT_FALSE(through(attempt(*sealed->instance, "write_to", path))) << path;
     EXPECT_FALSE(through(attempt(*sealed->instance, "become_root", "/var/task/suid"))) << last_;
   }
-  open_without({.read_only = true});
-  const auto open = start_pair();
-  EXPECT_TRUE(through(attempt(*open->instance, "write_to", "/var/task/new"))) << last_;
+  EXPECT_TRUE(gets_through({.read_only = true}, "write_to", "/var/task/new")) << last_;
+}
+
+// Four locks: nosuid mounts, no_new_privs, a user namespace without root in it, and one more for each instance. The
+// filters and Landlock may only be had with no_new_privs.
+TEST_F(SealTest, SetuidProgramsGiveNothing) {
+  const LeftOut all{.seccomp = true, .user_namespace = true, .landlock = true, .private_tmp = true, .setuid = true};
+  EXPECT_TRUE(gets_through(all, "become_root", "/var/task/suid")) << "vacuous: " << last_;
+  LeftOut without_setuid = all;
+  without_setuid.setuid = false;
+  EXPECT_FALSE(gets_through(without_setuid, "become_root", "/var/task/suid")) << last_;
+  LeftOut with_namespaces = all;
+  with_namespaces.user_namespace = with_namespaces.private_tmp = false;
+  EXPECT_FALSE(gets_through(with_namespaces, "become_root", "/var/task/suid")) << last_;
 }
 
 TEST_F(SealTest, ASiblingsFilesAreItsOwn) {
@@ -218,6 +253,28 @@ TEST_F(SealTest, ASiblingCannotBeSignalledTracedOrRead) {
   EXPECT_TRUE(through(attempt(*open->instance, "read_sibling_memory", pid))) << last_;
 }
 
+TEST_F(SealTest, ASiblingOrTheTemplateCannotBeTracedByAnyCall) {
+  const std::vector<const char*> attacks = {"trace_process", "read_process_by_process_vm", "environment_of",
+                                            "signal_process"};
+  const auto outcomes = [&](const char* attack) {
+    const auto pair = start_pair();
+    const auto sibling = attempt(*pair->sibling, "leave_in_tmp", "x"),
+               parent = attempt(*pair->instance, "template_pid");
+    EXPECT_GT(sibling.get<int>(), 1);
+    EXPECT_GT(parent.get<int>(), 1) << "the template is an instance's parent";
+    const bool reached = through(attempt(*pair->instance, attack, sibling));
+    return std::pair{reached, through(attempt(*pair->instance, attack, parent))};
+  };
+  for (const char* attack : attacks) EXPECT_EQ(outcomes(attack), std::pair(false, false)) << attack << last_;
+  // Each of filter, Landlock and the instance's user namespace stops the first two alone.
+  open_without({.seccomp = true});
+  EXPECT_EQ(outcomes("trace_process"), std::pair(false, false)) << last_;
+  open_without({.landlock = true, .private_tmp = true});
+  EXPECT_EQ(outcomes("trace_process"), std::pair(false, false)) << last_;
+  open_without({.seccomp = true, .landlock = true, .private_tmp = true});
+  for (const char* attack : attacks) EXPECT_EQ(outcomes(attack), std::pair(true, true)) << attack << last_;
+}
+
 TEST_F(SealTest, SiblingsAbstractSocketsAreTheirOwn) {
   {
     const auto sealed = start_pair();
@@ -237,7 +294,11 @@ TEST_F(SealTest, TheHostsNetworkAndIpcAreOutOfReach) {
     const auto sealed = start_pair();
     EXPECT_FALSE(through(attempt(*sealed->instance, "connect_tcp", host.port))) << last_;
     EXPECT_FALSE(through(attempt(*sealed->instance, "ipc_of_host", host.shared_key))) << last_;
+    EXPECT_FALSE(through(attempt(*sealed->instance, "connect_abstract", host.abstract_name))) << last_;
   }
+  EXPECT_TRUE(gets_through({.ipc = true}, "ipc_of_host", host.shared_key)) << last_;
+  EXPECT_FALSE(gets_through({.network = true}, "connect_abstract", host.abstract_name)) << "Landlock's too: " << last_;
+  EXPECT_TRUE(gets_through({.network = true, .landlock = true}, "connect_abstract", host.abstract_name)) << last_;
   EXPECT_GE(shmget(host.shared_key, 4096, 0), 0) << "the target is not there";
   {
     open_without({.network = true});
@@ -313,6 +374,8 @@ TEST_F(SealTest, OrdinaryCodeWorks) {
       {"use_subprocess", "42"},          {"use_threads", 8}, {"use_multiprocessing", {1, 4, 9}},
       {"use_spawn", Json::array({16})},  {"use_sqlite", 42}, {"use_loopback", "hello"},
       {"use_signals_in_own_group", -15}, {"use_numpy", 1.0}, {"use_devices", 8},
+      {"use_shared_memory", "hello"},    {"use_ipc", true},  {"use_files", "hello"},
+      {"use_abstract_socket", true},     {"use_proc", true}, {"use_clocks", true},
   };
   for (const auto& [use, expected] : uses) {
     EXPECT_EQ(attempt(*instance, use), expected) << use << ": " << last_ << witness.output;

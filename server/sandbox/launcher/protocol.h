@@ -38,7 +38,12 @@ enum Rule : uint32_t {
   kRuleUserNamespace = 2,
   kRuleNetwork = 4,
   kRuleReadOnly = 8,
-  kRulePivot = 16,
+  kRuleTree = 16,  // the host's tree stays reachable, at /host
+  kRulePids = 32,  // the host's pid namespace, and a /proc that hides nothing
+  kRuleIpc = 64,
+  kRuleUts = 128,
+  kRuleRights = 256,  // the launcher's user and capabilities
+  kRuleSetuid = 512,  // setuid programs count: no nosuid, no no_new_privs
 };
 
 struct RequestHeader {

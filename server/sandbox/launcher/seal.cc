@@ -210,8 +210,9 @@ Filter build_filter(TreeKind kind, std::string& why) {
   return filter;
 }
 
-int drop_rights() {
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
+int drop_rights(uint32_t without_rules) {
+  if ((without_rules & kRuleSetuid) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
+  if ((without_rules & kRuleRights) != 0) return 0;
   for (int capability = 0; capability < 64; ++capability) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};

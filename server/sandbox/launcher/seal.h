@@ -21,7 +21,7 @@ using Filter = std::vector<sock_filter>;
 Filter build_filter(TreeKind kind, std::string& why);
 
 // no_new_privs, no capabilities, resource limits. 0 or errno.
-int drop_rights();
+int drop_rights(uint32_t without_rules);
 int limit_resources(int max_pids, bool have_pids_cgroup);
 int install_filter(const Filter& filter);
 

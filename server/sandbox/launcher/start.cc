@@ -60,51 +60,41 @@ int write_text(const char* path, const char* text) {
   return error;
 }
 
-int write_maps(const char* process, unsigned inside, uid_t user, gid_t group, bool deny_setgroups) {
-  char path[64], line[64];
-  const auto write_one = [&](const char* file, unsigned outside) {
-    snprintf(path, sizeof(path), "/proc/%s/%s", process, file);
-    snprintf(line, sizeof(line), "%u %u 1\n", inside, outside);
-    return write_text(path, line);
-  };
-  if (deny_setgroups) {
-    snprintf(path, sizeof(path), "/proc/%s/setgroups", process);
-    if (const int error = write_text(path, "deny")) return error;
-  }
-  if (const int error = write_one("uid_map", user)) return error;
-  return write_one("gid_map", group);
+// Of the user namespace that this process has just entered.
+int write_maps(unsigned inside, uid_t user, gid_t group) {
+  char line[64];
+  snprintf(line, sizeof(line), "%u %u 1\n", inside, user);
+  if (const int error = write_text("/proc/self/setgroups", "deny"); error != 0 && error != EPERM) return error;
+  if (const int error = write_text("/proc/self/uid_map", line)) return error;
+  snprintf(line, sizeof(line), "%u %u 1\n", inside, group);
+  return write_text("/proc/self/gid_map", line);
 }
 
-// Enters a user namespace of its own; a helper that stays outside writes the maps. Mounts made before are locked by it.
-int cross_into_user_namespace(const StartPlan& plan) {
-  int ready[2];
-  if (pipe2(ready, O_CLOEXEC) != 0) return errno;
-  const pid_t helper = fork();
-  if (helper < 0) return errno;
-  if (helper == 0) {
-    close(ready[1]);
-    char byte = 0;
-    if (read(ready[0], &byte, 1) != 1) _exit(ECANCELED);
-    const uid_t user = plan.rootless ? 0 : plan.host_user;
-    _exit(write_maps("1", kInside, user, user, false));
+unsigned namespaces_of(const RequestHeader& header) {
+  unsigned own = CLONE_NEWNS;
+  for (const auto& [rule, kind] : {std::pair{kRulePids, CLONE_NEWPID},
+                                   {kRuleIpc, CLONE_NEWIPC},
+                                   {kRuleUts, CLONE_NEWUTS},
+                                   {kRuleNetwork, CLONE_NEWNET}}) {
+    if ((header.without_rules & rule) == 0) own |= unsigned(kind);
   }
-  close(ready[0]);
-  int error = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 ? 0 : errno;
-  if (error == 0 && write(ready[1], "x", 1) != 1) error = errno;
-  close(ready[1]);
-  int status = 0;
-  if (waitpid(helper, &status, 0) != helper) return errno;
-  if (error != 0) return error;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+  return header.network == 2 ? own & ~unsigned(CLONE_NEWNET) : own;
 }
 
+// Becomes the tree's own user of the host, then enters a user namespace where that user is kInside and nobody else is:
+// crossing into it locks the mounts that were made before.
 int change_user(const StartPlan& plan) {
-  const bool crossed = (plan.request.header.without_rules & kRuleUserNamespace) == 0;
-  const uid_t user = crossed ? kInside : plan.host_user;
+  const uint32_t without = plan.request.header.without_rules;
+  if ((without & kRuleRights) != 0) return 0;
+  const uid_t user = plan.rootless ? 0 : plan.host_user;
   // Without a mapping of its own a rootless launcher may not; then it has no groups to lose either.
   if (setgroups(0, nullptr) != 0 && !plan.rootless) return errno;
-  if (setresgid(user, user, user) != 0) return errno;
-  return setresuid(user, user, user) == 0 ? 0 : errno;
+  if (setresgid(user, user, user) != 0 || setresuid(user, user, user) != 0) return errno;
+  if ((without & kRuleUserNamespace) != 0) return 0;
+  prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // else the maps would be root's to write
+  const int error = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 ? write_maps(kInside, user, user) : errno;
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // nobody of the same user reads pid 1
+  return error;
 }
 
 [[noreturn]] void execute(const StartPlan& plan, const Kept& kept) {
@@ -166,19 +156,17 @@ int change_user(const StartPlan& plan) {
 [[noreturn]] void become_init(const StartPlan& plan, int error_pipe) {
   const uint32_t without = plan.request.header.without_rules;
   const Kept kept = keep(plan, error_pipe);
-  if (sethostname("sundog", 6) != 0) give_up(kept.error, errno, "cannot set the host name");
-  if (plan.request.header.network == 0 && (without & kRuleNetwork) == 0) {
+  const unsigned own = namespaces_of(plan.request.header);
+  if ((own & CLONE_NEWUTS) != 0 && sethostname("sundog", 6) != 0) {
+    give_up(kept.error, errno, "cannot set the host name");
+  }
+  if ((own & CLONE_NEWNET) != 0) {
     if (const int error = loopback_up()) give_up(kept.error, error, "cannot bring the loopback up");
   }
   std::string why;
   if (const int error = build_tree(plan.request, why)) give_up(kept.error, error, why.c_str());
-  if ((without & kRuleUserNamespace) == 0) {
-    if (const int error = cross_into_user_namespace(plan)) {
-      give_up(kept.error, error, "cannot enter a user namespace");
-    }
-  }
-  if (const int error = change_user(plan)) give_up(kept.error, error, "cannot change to the sandbox's user");
-  if (const int error = drop_rights()) give_up(kept.error, error, "cannot drop the rights");
+  if (const int error = change_user(plan)) give_up(kept.error, error, "cannot become the tree's user");
+  if (const int error = drop_rights(without)) give_up(kept.error, error, "cannot drop the rights");
   const pid_t command = fork();
   if (command < 0) give_up(kept.error, errno, "cannot fork");
   if (command == 0) {
@@ -197,17 +185,14 @@ Started start_tree(const StartPlan& plan) {
   if (pipe2(report, O_CLOEXEC) != 0) return {};
   const uid_t user = geteuid();
   const gid_t group = getegid();
-  unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD;
-  if (plan.request.header.network == 0 && (plan.request.header.without_rules & kRuleNetwork) == 0) {
-    flags |= CLONE_NEWNET;
-  }
+  unsigned long flags = namespaces_of(plan.request.header) | SIGCHLD;
   if (plan.rootless) flags |= CLONE_NEWUSER;
   const auto pid = pid_t(syscall(SYS_clone, flags, nullptr, nullptr, nullptr, nullptr));
   if (pid == 0) {
     close(report[0]);
     // Rootless: this process is root of a first user namespace, over the launcher's single user.
     if (plan.rootless) {
-      if (const int error = write_maps("self", 0, user, group, true)) give_up(report[1], error, "cannot map the user");
+      if (const int error = write_maps(0, user, group)) give_up(report[1], error, "cannot map the user");
     }
     become_init(plan, report[1]);
   }

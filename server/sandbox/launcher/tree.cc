@@ -100,7 +100,9 @@ constexpr uint64_t kReadOnly = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATT
 constexpr uint64_t kWritable = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
 int open_sources(const Request& request, std::vector<Source>& sources, std::string& why) {
-  const uint64_t usual = (request.header.without_rules & kRuleReadOnly) != 0 ? kWritable : kReadOnly;
+  uint64_t usual = kReadOnly;
+  if ((request.header.without_rules & kRuleReadOnly) != 0) usual &= ~uint64_t{MOUNT_ATTR_RDONLY};
+  if ((request.header.without_rules & kRuleSetuid) != 0) usual &= ~uint64_t{MOUNT_ATTR_NOSUID};
   for (const auto& fixed : kSystem) {
     const int error = open_source(fixed.source, fixed.source, usual, sources);
     if (error != 0 && fixed.required) return why = fixed.source, error;
@@ -142,6 +144,17 @@ int mount_tmpfs(const char* where, int64_t bytes, unsigned mode) {
   return mount("tmpfs", where, "tmpfs", MS_NOSUID | MS_NODEV, options) == 0 ? 0 : errno;
 }
 
+// What /proc tells of the host itself and no program needs: how it was started, which one it is, what its kernel holds.
+constexpr const char* kUntold[] = {"proc/cmdline", "proc/keys", "proc/key-users", "proc/timer_list",
+                                   "proc/sys/kernel/random/boot_id"};
+
+int cover_untold() {
+  for (const char* path : kUntold) {
+    if (access(path, F_OK) == 0 && mount("dev/null", path, nullptr, MS_BIND, nullptr) != 0) return errno;
+  }
+  return 0;
+}
+
 int fill_root(const Request& request, std::vector<Source>& sources, std::string& why) {
   const auto check = [&why](int error, const char* step) {
     if (error != 0) why = step;
@@ -172,8 +185,12 @@ int fill_root(const Request& request, std::vector<Source>& sources, std::string&
     }
     close(source.tree);
   }
-  if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") != 0) {
+  const char* hide = (request.header.without_rules & kRulePids) != 0 ? nullptr : "hidepid=invisible";
+  if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, hide) != 0) {
     return check(errno, "cannot mount /proc");
+  }
+  if ((request.header.without_rules & kRuleTree) == 0) {
+    if (const int error = check(cover_untold(), "cannot cover what /proc tells of the host")) return error;
   }
   if (mount(nullptr, "dev", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, nullptr) != 0) {
     return check(errno, "cannot make /dev read-only");
@@ -197,12 +214,10 @@ int build_tree(const Request& request, std::string& why) {
     return why = "cannot mount the new root", errno;
   }
   if (const int error = fill_root(request, sources, why)) return error;
-  if ((request.header.without_rules & kRulePivot) == 0) {
-    if (syscall(SYS_pivot_root, ".", ".") != 0) return why = "cannot pivot into the new root", errno;
-    if (umount2(".", MNT_DETACH) != 0) return why = "cannot leave the old root", errno;
-  } else if (syscall(SYS_chroot, ".") != 0) {
-    return why = "cannot enter the new root", errno;
-  }
+  const bool leave = (request.header.without_rules & kRuleTree) == 0;
+  if (!leave) mkdir("host", 0755);
+  if (syscall(SYS_pivot_root, ".", leave ? "." : "host") != 0) return why = "cannot pivot into the new root", errno;
+  if (leave && umount2(".", MNT_DETACH) != 0) return why = "cannot leave the old root", errno;
   if (chdir("/") != 0) return why = "cannot enter the new root", errno;
   if ((request.header.without_rules & kRuleReadOnly) == 0 &&
       mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, nullptr) != 0) {
