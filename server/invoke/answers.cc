@@ -1,9 +1,11 @@
 #include "invoke/answers.h"
 
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 
 #include "base/json.h"
+#include "sandbox/endings.h"
 
 namespace sundog::invoke {
 namespace {
@@ -18,35 +20,6 @@ std::string megabytes(double value) {
   return std::to_string(static_cast<int64_t>(std::ceil(value)));
 }
 
-// std::strsignal's texts are not Lambda's.
-std::string signal_name(int signal) {
-  switch (signal) {
-    case 4:
-      return "illegal instruction";
-    case 6:
-      return "aborted";
-    case 7:
-      return "bus error";
-    case 8:
-      return "floating point exception";
-    case 9:
-      return "killed";
-    case 11:
-      return "segmentation fault";
-    case 15:
-      return "terminated";
-    case 31:
-      return "bad system call";
-    default:
-      return "signal " + std::to_string(signal);
-  }
-}
-
-std::string how_it_ended(const sandbox::Outcome& outcome) {
-  if (outcome.signal != 0) return "signal: " + signal_name(outcome.signal);
-  return "exit status " + std::to_string(outcome.exit_status < 0 ? 1 : outcome.exit_status);
-}
-
 }  // namespace
 
 Failure failure_of(const sandbox::Outcome& outcome, bool timed_out, const std::string& request_id, int timeout_s,
@@ -56,19 +29,16 @@ Failure failure_of(const sandbox::Outcome& outcome, bool timed_out, const std::s
     return {"Sandbox.Timedout", begin + "Task timed out after " + fixed(timeout_s) + " seconds", "timeout"};
   }
   switch (outcome.kind) {
-    case sandbox::Outcome::Kind::out_of_memory: {
-      const double peak = static_cast<double>(outcome.consumption.peak_memory_bytes) / (1 << 20);
+    case sandbox::Outcome::Kind::out_of_memory:
       return {"Runtime.OutOfMemory",
-              begin + "Runtime exited with error: signal: killed (memory size " + std::to_string(memory_mb) +
-                  " MB, used " + megabytes(peak) + " MB)",
+              begin + sandbox::how_memory_ended_it(int64_t{memory_mb} << 20, outcome.consumption.peak_memory_bytes),
               "out_of_memory"};
-    }
     case sandbox::Outcome::Kind::broken:
       return {"Runtime.InvalidResponse", begin + outcome.detail, "crash"};
     case sandbox::Outcome::Kind::killed:
-      return {"Runtime.ExitError", begin + "Runtime exited with error: signal: killed", "crash"};
+      return {"Runtime.ExitError", begin + sandbox::how_it_ended(-1, SIGKILL), "crash"};
     default:
-      return {"Runtime.ExitError", begin + "Runtime exited with error: " + how_it_ended(outcome), "crash"};
+      return {"Runtime.ExitError", begin + sandbox::how_it_ended(outcome.exit_status, outcome.signal), "crash"};
   }
 }
 

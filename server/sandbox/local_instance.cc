@@ -39,6 +39,13 @@ LocalInstance::LocalInstance(net::Loop& loop, Clock& clock, LauncherClient& laun
       made_(clock.mono()) {
   channel_.open(
       {[this](Frame frame) { on_frame(std::move(frame)); }, [this](const std::string& reason) { on_closed(reason); }});
+  // Not from inside whoever tells it.
+  parts_.exit->on_known = [this, here = std::weak_ptr<bool>(here_)] {
+    if (parts_.exit->status < 0) return;  // only that it will never be known
+    loop_.post([this, here] {
+      if (const auto still = here.lock(); still && *still) on_exited();
+    });
+  };
 }
 
 LocalInstance::~LocalInstance() {
@@ -235,6 +242,13 @@ void LocalInstance::on_closed(const std::string& reason) {
   // The process may only have closed its socket: end the rest of it, then its parent says how the first one ended. When
   // it ended by itself its status is fixed already and the kill changes nothing.
   wait_for_exit();
+}
+
+// Its process has ended, while what it forked may hold its socket open still.
+void LocalInstance::on_exited() {
+  const auto here = here_;
+  channel_.drain();  // its last words
+  if (*here) on_closed({});
 }
 
 void LocalInstance::wait_for_exit() {

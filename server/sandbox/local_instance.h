@@ -65,6 +65,7 @@ class LocalInstance final : public Instance {
   void on_stream(const Frame& frame);
   void answer_host_call(uint32_t id, Result<HostReply> reply);
   void on_closed(const std::string& reason);
+  void on_exited();
   void broken(std::string detail);
   void wait_for_exit();
   void finish();

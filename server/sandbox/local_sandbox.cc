@@ -160,15 +160,16 @@ Result<std::unique_ptr<Sandbox>> start_local_sandbox(net::Loop& loop, Clock& clo
                                                      LocalSandboxOptions options) {
   if (options.name.empty()) options.name = sha256_hex(options.data.string()).substr(0, 12);
   Json doctor = ask_launcher(options.launcher);
+  std::string missing;
   for (const auto& row : doctor) {
     if (row.value("ok", false)) continue;
     const auto check = row.value("check", ""), without = row.value("without", "");
-    if (options.strict) {
-      return fail(Code::unavailable,
-                  "This machine cannot seal instances: " + check + " (" + row.value("detail", "") + ").",
-                  "Without it: " + without + ". Leave --strict out to accept that.");
-    }
-    log.warn("seal_is_incomplete", {{"check", check}, {"without", without}});
+    missing += "\n  " + check + ": " + row.value("detail", "") + "; without it " + without;
+    if (!options.strict) log.warn("seal_is_incomplete", {{"check", check}, {"without", without}});
+  }
+  if (options.strict && !missing.empty()) {
+    return fail(Code::unavailable, "This machine cannot seal instances wholly:" + missing + "\n",
+                "Leave --strict out to accept that.");
   }
   SUNDOG_TRY(launcher,
              LauncherClient::start(loop, clock, log, {options.launcher, options.name, options.insecure_test}));

@@ -209,7 +209,7 @@ TEST_F(SandboxTest, InitFailuresHaveLambdasNames) {
            Case{"def f():\n    return 1 / 0\nf()\n", "app.handler", "ZeroDivisionError", "division by zero"},
            Case{"import sys\nsys.exit(5)\n", "app.handler", "Runtime.ExitError", "exit status 5"},
            Case{"import os\nos._exit(6)\n", "app.handler", "Runtime.ExitError", "exit status 6"},
-           Case{"import os, signal\nos.kill(os.getpid(), 9)\n", "app.handler", "Runtime.ExitError", "signal: 9"},
+           Case{"import os, signal\nos.kill(os.getpid(), 9)\n", "app.handler", "Runtime.ExitError", "signal: killed"},
            Case{"x = [bytearray(8 << 20) for _ in range(1000)]\n", "app.handler", "Runtime.OutOfMemory", "256 MB"},
        }) {
     auto spec = spec_of(one.code);
