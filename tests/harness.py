@@ -75,13 +75,17 @@ class Server:
         """What starts it."""
         return server_command(self.data, *self.options)
 
-    def start(self) -> Server:
-        """Starts it and waits until it answers."""
+    def share_packages(self) -> None:
+        """Lets it take what another server has fetched."""
         cache = self.data / "environments" / "cache"
         if not cache.exists():
             PACKAGES.mkdir(parents=True, exist_ok=True)
             cache.parent.mkdir(parents=True, exist_ok=True)
             cache.symlink_to(PACKAGES)
+
+    def start(self) -> Server:
+        """Starts it and waits until it answers."""
+        self.share_packages()
         client = self.data / "client.json"
         before = client.stat().st_mtime_ns if client.exists() else 0
         with self.log.open("ab") as log:

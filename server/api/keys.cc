@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 
 #include "base/crypto.h"
 
@@ -14,6 +15,8 @@ constexpr std::string_view kPrefix = "keys/";
 constexpr std::string_view kKeyFile = "secret.key";
 constexpr std::string_view kClientFile = "client.json";
 constexpr int64_t kWriteEveryMs = 60'000;
+constexpr std::string_view kOneUser =
+    "runs without root, so that all functions run as one user of the machine and only one tenant can be served.";
 
 std::string catalog_key(std::string_view tenant, std::string_view id) {
   return std::string(kPrefix) + std::string(tenant) + "/" + std::string(id);
@@ -75,13 +78,13 @@ Json to_json(const NewKey& key) {
   return json;
 }
 
-Keys::Keys(store::Catalog& catalog, Clock& clock, Path data_folder)
-    : catalog_(catalog), clock_(clock), data_folder_(std::move(data_folder)) {}
+Keys::Keys(store::Catalog& catalog, Clock& clock, Path data_folder, Tenancy tenancy)
+    : catalog_(catalog), clock_(clock), data_folder_(std::move(data_folder)), tenancy_(tenancy) {}
 
 Keys::~Keys() = default;
 
-Result<std::unique_ptr<Keys>> Keys::open(store::Catalog& catalog, Clock& clock, Path data_folder) {
-  std::unique_ptr<Keys> keys(new Keys(catalog, clock, std::move(data_folder)));
+Result<std::unique_ptr<Keys>> Keys::open(store::Catalog& catalog, Clock& clock, Path data_folder, Tenancy tenancy) {
+  std::unique_ptr<Keys> keys(new Keys(catalog, clock, std::move(data_folder), tenancy));
   SUNDOG_CHECK(keys->load_key_file());
   // Watching begins before loading: a change between the two is seen, and one seen twice is the same.
   keys->watch_ = catalog.watch(std::string(kPrefix), [keys = keys.get()](const store::Record& record, bool removed) {
@@ -89,7 +92,21 @@ Result<std::unique_ptr<Keys>> Keys::open(store::Catalog& catalog, Clock& clock, 
     if (auto entry = keys->entry_from(record); entry.ok()) keys->apply(*entry);
   });
   SUNDOG_CHECK(keys->load_all());
+  SUNDOG_CHECK(keys->check_tenancy());
   return keys;
+}
+
+Status Keys::check_tenancy() const {
+  if (tenancy_ == Tenancy::many) return done;
+  std::set<std::string> tenants;
+  for (const auto& key : list("")) {
+    if (!key.revoked) tenants.insert(key.tenant);
+  }
+  if (tenants.size() <= 1) return done;
+  return fail(Code::conflict,
+              "The data folder holds keys of " + std::to_string(tenants.size()) + " tenants, but this server " +
+                  std::string(kOneUser),
+              "Start it as root, or revoke the keys of all tenants but one there.");
 }
 
 Status Keys::load_key_file() {
@@ -200,6 +217,11 @@ Result<NewKey> Keys::create(const std::string& tenant, const std::string& label,
   if (!is_name(tenant)) {
     return fail(Code::invalid_argument, "\"" + tenant + "\" is not a tenant's name.",
                 "Use letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit.");
+  }
+  if (tenancy_ == Tenancy::one && tenant != kDefaultTenant) {
+    return fail(Code::conflict,
+                "A key for tenant \"" + tenant + "\" cannot be made: this server " + std::string(kOneUser),
+                "Start it as root to serve several tenants.");
   }
   if (label.size() > 256) {
     return fail(Code::invalid_argument,

@@ -8,7 +8,7 @@
 //             server's user may read.
 // Failure     permission_denied (the key file is readable by others) · data_loss (it is not the one the secrets were
 // sealed with)
-//             · not_found · conflict (the last admin key)
+//             · not_found · conflict (the last admin key; a second tenant where only one can be served)
 #pragma once
 
 #include <atomic>
@@ -50,9 +50,13 @@ Json to_json(const NewKey& key);
 // What makes the operator's first key, and may make keys for every tenant.
 inline constexpr std::string_view kDefaultTenant = "default";
 
+// Whether a machine keeps the functions of several tenants apart: without root all run as one user.
+enum class Tenancy { one, many };
+
 class Keys {
  public:
-  static Result<std::unique_ptr<Keys>> open(store::Catalog& catalog, Clock& clock, Path data_folder);
+  static Result<std::unique_ptr<Keys>> open(store::Catalog& catalog, Clock& clock, Path data_folder,
+                                            Tenancy tenancy = Tenancy::many);
   ~Keys();
   Keys(const Keys&) = delete;
   Keys& operator=(const Keys&) = delete;
@@ -81,9 +85,10 @@ class Keys {
   struct Entry;
   using EntryPtr = std::shared_ptr<Entry>;
 
-  Keys(store::Catalog& catalog, Clock& clock, Path data_folder);
+  Keys(store::Catalog& catalog, Clock& clock, Path data_folder, Tenancy tenancy);
   Status load_key_file();
   Status load_all();
+  Status check_tenancy() const;
   Result<EntryPtr> entry_from(const store::Record& record) const;
   void apply(const EntryPtr& entry);
   void forget(const std::string& catalog_key);
@@ -92,6 +97,7 @@ class Keys {
   store::Catalog& catalog_;
   Clock& clock_;
   const Path data_folder_;
+  const Tenancy tenancy_;
   std::string sealing_key_;
   std::mutex writing_;  // one create, revoke or write_last_used at a time
   mutable std::mutex mutex_;

@@ -100,7 +100,7 @@ void add_function_routes(Router& router, Functions& functions, Environments& env
       router, "POST", path(""), Role::deployer,
       [&](const CallPtr& call) -> Result<LambdaAnswer> {
         SUNDOG_TRY(body, call->json());
-        SUNDOG_TRY(config, config_from_create(body, call->principal.role));
+        SUNDOG_TRY(config, config_from_create(body, call->principal));
         SUNDOG_TRY(zip, zip_from(body.contains("Code") ? body["Code"] : Json()));
         SUNDOG_TRY(publish, get_bool(body, "Publish", false));
         body = nullptr;  // tens of megabytes that are not needed twice
@@ -272,8 +272,8 @@ void add_tag_routes(Router& router, Functions& functions) {
   add_lambda(router, "POST", tags, Role::deployer, [&](const CallPtr& call) -> Result<LambdaAnswer> {
     SUNDOG_TRY(body, call->json());
     SUNDOG_TRY(added, string_map(body, "Tags"));
-    const Role role = call->principal.role;
-    return change_tags(*call, functions, [&](functions::Config& config) { return apply_tags(config, added, role); });
+    return change_tags(*call, functions,
+                       [&](functions::Config& config) { return apply_tags(config, added, call->principal); });
   });
   add_lambda(router, "DELETE", tags, Role::deployer, [&](const CallPtr& call) -> Result<LambdaAnswer> {
     std::vector<std::string> keys;

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "api/keys.h"
 #include "base/crypto.h"
 #include "functions/naming.h"
 
@@ -155,7 +156,7 @@ Result<std::map<std::string, std::string>> string_map(const Json& body, std::str
   return strings;
 }
 
-Status apply_tags(Config& config, const std::map<std::string, std::string>& tags, Role role) {
+Status apply_tags(Config& config, const std::map<std::string, std::string>& tags, const Principal& who) {
   for (const auto& [key, value] : tags) {
     if (key == kKindTag) {
       SUNDOG_TRY(kind, functions::kind_from(value));
@@ -169,9 +170,12 @@ Status apply_tags(Config& config, const std::map<std::string, std::string>& tags
         config.network = sandbox::Network::host;
       else
         return invalid("\"" + value + "\" is no network.", "sundog:network is none, egress or host.");
-      if (config.network == sandbox::Network::host && role != Role::admin) {
-        return fail(Code::permission_denied, "Only an admin may give a function the host's network.",
-                    "Use sundog:network=egress, or ask an admin to deploy it.");
+      // On the host's loopback stands this server, and what else the operator runs: no other tenant's admin decides
+      // that.
+      if (config.network == sandbox::Network::host && (who.role != Role::admin || who.tenant != kDefaultTenant)) {
+        return fail(Code::permission_denied,
+                    "Only an admin of tenant \"default\" may give a function the host's network, and only its own.",
+                    "Use sundog:network=egress, or ask such an admin to set the tag sundog:network=host.");
       }
     } else if (key.starts_with("sundog:")) {
       return invalid("Tag \"" + key + "\" is no setting of Sundog.", "There are sundog:kind and sundog:network.");
@@ -216,7 +220,7 @@ Status apply_config(Config& config, const Json& body) {
   return done;
 }
 
-Result<Config> config_from_create(const Json& body, Role role) {
+Result<Config> config_from_create(const Json& body, const Principal& who) {
   Config config;
   SUNDOG_TRY(text, get_string(body, "FunctionName"));
   SUNDOG_TRY(name, functions::parse_function_name(text));
@@ -226,7 +230,7 @@ Result<Config> config_from_create(const Json& body, Role role) {
   config.runtime = std::move(runtime);
   SUNDOG_CHECK(apply_config(config, body));
   SUNDOG_TRY(tags, string_map(body, "Tags"));
-  SUNDOG_CHECK(apply_tags(config, tags, role));
+  SUNDOG_CHECK(apply_tags(config, tags, who));
   return config;
 }
 

@@ -16,8 +16,8 @@ Json create_body() {
   return {{"FunctionName", "risk"}, {"Runtime", "python3.11"}, {"Role", "r"}, {"Handler", "app.handler"}};
 }
 
-std::string refusal(const Json& body, Role role = Role::deployer) {
-  const auto config = config_from_create(body, role);
+std::string refusal(const Json& body, Role role = Role::deployer, const std::string& tenant = "default") {
+  const auto config = config_from_create(body, {.tenant = tenant, .key_id = "", .role = role});
   return config.ok() ? "accepted" : config.error().message;
 }
 
@@ -28,7 +28,7 @@ TEST(LambdaShapes, ReadsACreateRequest) {
   body["Layers"] = {"arn:aws:lambda:local:000000000000:layer:sundog-environment-abc:1"};
   body["Tags"] = {{"sundog:kind", "training"}, {"sundog:network", "egress"}, {"team", "x"}};
   body["VpcConfig"] = {{"SubnetIds", Json::array()}, {"SecurityGroupIds", Json::array()}};
-  const auto config = config_from_create(body, Role::deployer);
+  const auto config = config_from_create(body, {.tenant = "default", .key_id = "", .role = Role::deployer});
   ASSERT_TRUE(config.ok()) << config.error().text();
   EXPECT_EQ(config->memory_mb, 512);
   EXPECT_EQ(config->environment_id, "abc");
@@ -42,6 +42,7 @@ TEST(LambdaShapes, OnlyAnAdminGivesTheHostsNetwork) {
   Json body = create_body();
   body["Tags"] = {{"sundog:network", "host"}};
   EXPECT_THAT(refusal(body), HasSubstr("Only an admin"));
+  EXPECT_THAT(refusal(body, Role::admin, "other"), HasSubstr("of tenant \"default\""));
   EXPECT_EQ(refusal(body, Role::admin), "accepted");
 }
 

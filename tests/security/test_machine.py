@@ -1,0 +1,145 @@
+"""What a machine lacks: said by doctor, refused under --strict; and a server without root, which serves one tenant."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import BIN, Server, server_command
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="to take something from a server one must be root")
+
+NOBODY = 61_007  # a user that is nobody's on any machine
+HANDLER = "def handler(event, context):\n    import os\n    return [event, os.getuid()]\n"
+
+
+def doctor(rows: list[dict[str, object]]) -> dict[str, bool]:
+    return {str(row["check"]): bool(row["ok"]) for row in rows}
+
+
+def test_strict_starts_where_nothing_is_missing(fresh_server: Callable[..., Server]) -> None:
+    found = json.loads(subprocess.run([BIN / "sundog-launcher", "--doctor"], capture_output=True, check=True).stdout)
+    if not all(doctor(found).values()):
+        pytest.skip(f"this machine lacks something: {[name for name, ok in doctor(found).items() if not ok]}")
+    server = fresh_server("--strict").start()
+    with server.http() as http:
+        assert all(doctor(http.get("/v1/doctor").json()["checks"]).values())
+    assert server.stop() == 0
+
+
+def test_strict_refuses_without_cgroups(tmp_path: Path) -> None:
+    """In a mount namespace where nothing lies at the hierarchies' places; without --strict it starts, and says so."""
+    folders = {
+        line.split()[1]
+        for line in Path("/proc/mounts").read_text().splitlines()
+        if line.split()[2].startswith("cgroup")
+    }
+    hide = "".join(f"mount -t tmpfs none {folder} && " for folder in sorted(folders))
+    command = server_command(tmp_path / "data", "--strict")
+    hidden = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{hide}exec "$@"', "sh"]
+    refused = subprocess.run([*hidden, *command], capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1, refused.stderr
+    # One row for each, as doctor has them.
+    assert "cannot start: This machine cannot seal instances wholly:" in refused.stderr
+    assert "\n  cgroup memory, cpu, pids: none writable; without it no memory, cpu and process limit" in refused.stderr
+    assert "\n  ending a whole instance: " in refused.stderr
+    assert "Leave --strict out to accept that." in refused.stderr
+    said = subprocess.run(
+        [*hidden, str(BIN / "sundog-launcher"), "--doctor"], capture_output=True, text=True, check=True
+    )
+    assert doctor(json.loads(said.stdout))["cgroup memory, cpu, pids"] is False
+
+
+@pytest.fixture(scope="module")
+def rootless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of a user who is nobody, in a folder of its own, with an interpreter that everybody may read."""
+    python = shutil.which("python3.11", path="/usr/bin:/usr/local/bin") or ""
+    try_it = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+    if not python or shutil.which("setpriv") is None:
+        pytest.skip("there is no interpreter, or no setpriv, that everybody may run")
+    if subprocess.run([*try_it, "unshare", "--user", "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine has no user namespaces for an unprivileged user")
+    # Not below pytest's own folder, which is root's alone.
+    folder = Path("/tmp") / f"sundog-rootless-{os.getpid()}"
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    server = Unprivileged(folder / "data", [*try_it, "env", f"HOME={folder}"], python)
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+        shutil.rmtree(folder)
+
+
+class Unprivileged(Server):
+    """A server that another command starts."""
+
+    def __init__(self, data: Path, before: list[str], python: str) -> None:
+        super().__init__(data)
+        self.before, self.python = before, python
+
+    def share_packages(self) -> None:
+        """What root has fetched is not this user's to write to."""
+
+    def command(self) -> list[str]:
+        words = server_command(self.data)
+        words[words.index("--python") + 1] = f"3.11={self.python}"
+        uv = words.index("--uv") + 1
+        words[uv] = shutil.copy(words[uv], self.data.parent / "uv")  # wherever it was, its folders may be closed
+        return [*self.before, *words]
+
+
+def test_rootless_it_answers_and_says_what_is_lost(rootless: Server, package: Callable[..., bytes]) -> None:
+    client = rootless.boto3()
+    client.create_function(
+        FunctionName="plain",
+        Runtime="python3.11",
+        Role="arn:aws:iam::000000000000:role/any",
+        Handler="app.handler",
+        Code={"ZipFile": package(app=HANDLER)},
+    )
+    client.get_waiter("function_active_v2").wait(FunctionName="plain", WaiterConfig={"Delay": 1})
+    answer = client.invoke(FunctionName="plain", Payload=b'"hello"')
+    assert "FunctionError" not in answer
+    assert json.loads(answer["Payload"].read()) == ["hello", 1000]
+    with rootless.http() as http:
+        rows = http.get("/v1/doctor").json()["checks"]
+    lost = {row["check"]: row["without"] for row in rows if not row["ok"]}
+    assert "cgroup memory, cpu, pids" in lost
+    assert "serve a single tenant only" in lost["privileges"]
+    processes = Path(f"/proc/{rootless.pid}/task/{rootless.pid}/children").read_text().split()
+    assert processes
+    for pid in [rootless.pid, *processes]:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}" in status
+        assert "CapEff:\t0000000000000000" in status, "nothing of it is privileged"
+
+
+def test_rootless_a_second_tenant_is_refused(rootless: Server) -> None:
+    with rootless.http() as http:
+        refused = http.post("/v1/keys", json={"role": "admin", "tenant": "second", "name": "x"})
+        assert refused.status_code == 409, refused.text
+        assert "runs without root" in refused.json()["error"]["message"]
+        assert http.post("/v1/keys", json={"role": "viewer", "name": "x"}).status_code < 300, "its own tenant may"
+
+
+def test_rootless_does_not_open_what_has_several_tenants(tmp_path: Path, rootless: Server) -> None:
+    """A data folder that a server of root made for two tenants."""
+    folder = rootless.data.parent / "second"
+    server = Server(folder).start()
+    with server.http() as http:
+        assert http.post("/v1/keys", json={"role": "admin", "tenant": "second", "name": "x"}).status_code < 300
+    assert server.stop() == 0
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    assert isinstance(rootless, Unprivileged)
+    again = Unprivileged(folder, rootless.before, rootless.python)
+    ended = subprocess.run(again.command(), capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "holds keys of 2 tenants" in ended.stderr
