@@ -36,7 +36,7 @@ def handler(event, context):
 """
 TIMEOUT, QUEUE = 5, 10
 LIMIT = QUEUE + TIMEOUT + 10
-GROWTH_MB = 6  # that a server or a launcher may take more after all the deaths than after a quarter of them
+GROWTH_MB = 16  # after a quarter of the deaths until the last: the stores' page caches still fill, by the load and not by deaths
 
 
 class Load:
@@ -163,7 +163,7 @@ class Storm:
         """Waits a random time, then kills a random one of a random role."""
         time.sleep(self.chance.random() * 0.25)  # the moment is what is random here
         roles = eventually(
-            lambda: {role: pids for role, pids in self.roles().items() if role in among}, what="a victim"
+            lambda: {role: pids for role, pids in self.roles().items() if role in among}, within=60, what="a victim"
         )
         role = self.chance.choice(sorted(roles))
         if role == "server":
