@@ -245,9 +245,10 @@ def check_durations(callers: Callers, records: list[dict], observer: Observer) -
     outside = [pair for pair in pairs if pair[0] - pair[1] > 1 + 0.01 * pair[1]]
     assert len(outside) <= len(pairs) / 10, outside[:20]
     assert sum(pair[0] for pair in pairs) <= sum(1 + 1.01 * pair[1] for pair in pairs)
+    limits_ms = {"hasty": 1000, "narrow": 10_000, "steady": 10_000, "other": 10_000}
     for record in records:
         rounded_up = record["handler_ms"] <= record["billed_ms"] < record["handler_ms"] + 1
-        assert rounded_up or (record["outcome"] == "timeout" and record["billed_ms"] == 1000)
+        assert rounded_up or (record["outcome"] == "timeout" and record["billed_ms"] == limits_ms[record["function"]])
     return f"{len(pairs) - len(outside)} of {len(pairs)} durations within 1 ms + 1 %"
 
 
@@ -313,5 +314,6 @@ def test_two_thousand_invocations(fresh_server: Callable[..., Server], package: 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_a_hundred_thousand_invocations(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
     balance(fresh_server, package, count=100_000, kills=20, slow=100)
