@@ -25,7 +25,7 @@ struct PricePlan {
   Money init_per_gb_second = Money::of_pico(16'666'700);
   Money restore_per_gb_second;
   // An always-on server to compare with: the price of one GB of memory for an hour.
-  Money always_on_gb_hour = Money::of_pico(16'666'700LL * 3600);
+  Money always_on_gb_hour = Money::of_pico(60'000'120'000);  // 3,600 times that
 };
 
 class PricePlans {
