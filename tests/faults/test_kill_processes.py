@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from deaths import launcher_of
 from lambda_calls import create, invoke, run_over
 from leftovers import Leftovers, parent_of
 
@@ -55,33 +56,26 @@ class Waiting:
         return self.answer
 
 
-def launcher(leftovers: Leftovers) -> int:
-    """The process that bears the server's name and mounts nothing."""
-    (found,) = [pid for pid, marks in leftovers.processes().items() if marks == ["launcher"]]
-    return found
+def launcher(server: Server, http: httpx.Client) -> int:
+    """The launcher."""
+    return launcher_of(server)
 
 
-def instances(leftovers: Leftovers) -> list[int]:
-    """Processes in cells whose parent is in a cell, too: forked from a template."""
-    cells = {pid for pid, marks in leftovers.processes().items() if "cell" in marks}
-    return [pid for pid in cells if parent_of(pid) in cells]
-
-
-def template(leftovers: Leftovers) -> int:
-    """What the instances were forked from."""
-    (found,) = {parent_of(pid) for pid in instances(leftovers)}
-    return found
-
-
-def instance(leftovers: Leftovers) -> int:
+def instance(server: Server, http: httpx.Client) -> int:
     """The one instance."""
-    (found,) = instances(leftovers)
-    return found
+    (found,) = http.get("/v1/fleet").json()["instances"]
+    pid: int = found["pid"]
+    return pid
+
+
+def template(server: Server, http: httpx.Client) -> int:
+    """What the instance was forked from."""
+    return parent_of(instance(server, http))
 
 
 @pytest.mark.parametrize("victim", [launcher, instance])
 def test_a_process_is_killed_during_an_invocation(
-    victim: Callable[[Leftovers], int], fresh_server: Callable[..., Server], package: Callable[..., bytes]
+    victim: Callable[[Server, httpx.Client], int], fresh_server: Callable[..., Server], package: Callable[..., bytes]
 ) -> None:
     server = fresh_server("--idle-instance", "1", "--idle-template", "1").start()
     leftovers = Leftovers(server)
@@ -92,7 +86,7 @@ def test_a_process_is_killed_during_an_invocation(
             lambda: [one["state"] for one in http.get("/v1/fleet").json()["instances"]] == ["busy"],
             what="a busy instance",
         )
-        os.kill(victim(leftovers), signal.SIGKILL)
+        os.kill(victim(server, http), signal.SIGKILL)
         answer = waiting.ended()
         assert answer.status_code == 200, answer.text
         assert answer.headers["X-Amz-Function-Error"] == "Unhandled"
@@ -115,7 +109,7 @@ def test_what_runs_outlives_its_template(fresh_server: Callable[..., Server], pa
             lambda: [one["state"] for one in http.get("/v1/fleet").json()["instances"]] == ["busy"],
             what="a busy instance",
         )
-        os.kill(template(leftovers), signal.SIGKILL)
+        os.kill(template(server, http), signal.SIGKILL)
         eventually(lambda: not http.get("/v1/fleet").json()["templates"], what="a template that is known to be dead")
         again = invoke(http, "waits", 0)
         assert again.status_code == 200, again.text

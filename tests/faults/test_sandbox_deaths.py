@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -19,7 +20,7 @@ from deaths import Death, Promises, descendants, descriptors, launcher_of, unexp
 from lambda_calls import FUNCTIONS, function_body
 from leftovers import Leftovers
 
-from harness import Server, eventually
+from harness import BIN, Server, eventually
 
 SOURCE = """
 import os, threading
@@ -39,6 +40,12 @@ LIMIT = QUEUE + TIMEOUT + 5
 MOST_LAUNCHER_DEATHS = 4  # of one server: the pause before its next start doubles with each
 
 
+def short_lives() -> list[str]:
+    """Options by which an idle instance, and the template of an environment without functions, soon end."""
+    known = subprocess.run([BIN / "sundog-server", "--help"], capture_output=True, text=True, check=True).stdout
+    return [word for option in ("--idle-instance", "--idle-environment") if option in known for word in (option, "1")]
+
+
 class World:
     """One server after the other, and the death that is under way."""
 
@@ -52,8 +59,7 @@ class World:
 
     def begin(self) -> None:
         """Another server, on a folder of its own."""
-        self.server = self.fresh_server("--queue-limit", str(QUEUE), "--idle-instance", "1", "--idle-template", "600")
-        self.server.start()
+        self.server = self.fresh_server("--queue-limit", str(QUEUE), "--idle-template", "600", *short_lives()).start()
         self.leftovers = Leftovers(self.server)
         self.http = self.server.http()
         self.launcher_deaths = 0
