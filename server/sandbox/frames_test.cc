@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "net/fake_loop.h"
-#include "sandbox/launcher/protocol.h"
+#include "sandbox/launcher_messages.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -97,8 +97,8 @@ TEST(LauncherProtocol, AcceptsWhatItEncodesAndRefusesTheRest) {
   };
   const auto why_refused = [](const std::string& message) {
     Request request;
-    std::string why;
-    return parse_request(message, request, why) ? std::string() : why;
+    const char* why = parse_request(message, request);
+    return std::string(why != nullptr ? why : "");
   };
   const std::vector<std::array<std::string, 3>> mount = {{"/srv/code", "/var/task", "r"}};
   EXPECT_EQ(why_refused(encode({"/bin/true"}, {"A=b"}, mount)), "");

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "sandbox/launcher/fd_message.h"
+#include "sandbox/launcher_messages.h"
 
 extern char** environ;
 
@@ -210,11 +211,10 @@ void LauncherClient::request(launcher::RequestHeader header, const TreeStart* sp
   Message message{encode_request(header, spec ? spec->argv : none, spec ? spec->environment : none, mounts),
                   std::move(fds)};
   launcher::Request check;
-  std::string why;
-  if (!launcher::parse_request(message.bytes, check, why)) {
+  if (const char* why = launcher::parse_request(message.bytes, check)) {
     if (!on_reply) return;
     loop_.post([on_reply, why] {
-      on_reply(fail(Code::invalid_argument, "The launcher would refuse this start: " + why + "."), {});
+      on_reply(fail(Code::invalid_argument, "The launcher would refuse this start: " + std::string(why) + "."), {});
     });
     return;
   }

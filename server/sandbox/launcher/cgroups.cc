@@ -3,248 +3,279 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <mntent.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <set>
-#include <sstream>
-
-#include "sandbox/launcher/protocol.h"
+#include <utility>
 
 namespace sundog::sandbox::launcher {
 namespace {
 
-int write_file(const std::string& path, const std::string& text) {
-  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  const ssize_t written = write(fd, text.data(), text.size());
-  const int error = written < 0 ? errno : 0;
-  close(fd);
-  return error;
+struct CellName {
+  char text[24];
+  explicit CellName(uint64_t cell) { snprintf(text, sizeof(text), "c%" PRIu64, cell); }
+};
+
+int open_folder(int at, const char* name) {
+  return openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-bool exists(const std::string& path) {
-  return access(path.c_str(), F_OK) == 0;
-}
-
-// What is mounted there now: another file system may have been mounted over it.
-bool is_hierarchy(const std::string& path) {
-  struct statfs status{};
-  return statfs(path.c_str(), &status) == 0 &&
-         (status.f_type == CGROUP_SUPER_MAGIC || status.f_type == CGROUP2_SUPER_MAGIC);
-}
-
-std::vector<std::string> folders_in(const std::string& path) {
-  std::vector<std::string> names;
-  DIR* folder = opendir(path.c_str());
-  if (!folder) return names;
-  while (const dirent* entry = readdir(folder)) {
-    if (entry->d_type == DT_DIR && entry->d_name[0] != '.') names.emplace_back(entry->d_name);
-  }
-  closedir(folder);
-  return names;
-}
-
-// Every process in `path`. On v1 its pids.max is 0 first, so that nothing new appears while they are being killed.
-void kill_members(const std::string& path) {
-  if (exists(path + "/cgroup.kill") && write_file(path + "/cgroup.kill", "1") == 0) return;
-  write_file(path + "/pids.max", "0");
-  std::set<pid_t> killed;
-  for (size_t before = SIZE_MAX; killed.size() != before;) {
-    before = killed.size();
-    std::ifstream members(path + "/cgroup.procs");
-    for (pid_t pid = 0; members >> pid;) {
-      if (pid > 1 && pid != getpid() && killed.insert(pid).second) ::kill(pid, SIGKILL);
+// SIGKILL to every process that a cgroup lists.
+void kill_listed(int cell) {
+  const int file = openat(cell, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return;
+  char text[4096];
+  pid_t pid = 0;
+  for (ssize_t bytes = 0; (bytes = read(file, text, sizeof(text))) > 0;) {
+    for (const char* at = text; at < text + bytes; ++at) {
+      if (*at >= '0' && *at <= '9') {
+        pid = pid * 10 + (*at - '0');
+        continue;
+      }
+      if (pid > 1 && pid != getpid()) ::kill(pid, SIGKILL);
+      pid = 0;
     }
   }
+  close(file);
 }
 
-bool contains_word(const std::string& list, const std::string& word, char separator) {
-  std::istringstream words(list);
-  for (std::string one; std::getline(words, one, separator);) {
-    if (one == word) return true;
-  }
-  return false;
+// What version 2 has in cgroup.controllers, with commas between, as version 1 has it among its mount's options.
+char* controllers_of(const char* mount, char* text, size_t size) {
+  snprintf(text, size, "%s/cgroup.controllers", mount);
+  const int file = open(text, O_RDONLY | O_CLOEXEC);
+  const ssize_t bytes = file < 0 ? 0 : read(file, text, size - 1);
+  if (file >= 0) close(file);
+  text[std::max<ssize_t>(bytes, 0)] = '\0';
+  std::replace_if(text, text + strlen(text), [](char c) { return c == ' ' || c == '\n'; }, ',');
+  return text;
 }
+
+constexpr std::pair<const char*, unsigned> kControllers[] = {
+    {"memory", Cgroups::kMemory}, {"cpu", Cgroups::kCpu}, {"pids", Cgroups::kPids}, {"cpuacct", Cgroups::kAccount}};
 
 }  // namespace
 
-Cgroups::Cgroups(std::string name) : name_(std::move(name)) {
-  find_hierarchies();
+void CellDescriptors::close_all() {
+  attach.close_all();
+  for (int& fd : statistics) {
+    if (fd >= 0) close(std::exchange(fd, -1));
+  }
 }
 
-void Cgroups::find_hierarchies() {
-  std::ifstream mounts("/proc/self/mounts");
-  std::set<dev_t> seen;
-  for (std::string line; std::getline(mounts, line);) {
-    std::istringstream fields(line);
-    std::string device, where, type, options;
-    fields >> device >> where >> type >> options;
-    Hierarchy hierarchy{where, 0, type == "cgroup2"};
-    if (type == "cgroup2") {
-      std::ifstream file(where + "/cgroup.controllers");
-      std::string list;
-      std::getline(file, list);
-      for (const auto& [word, bit] : {std::pair{"memory", kMemory}, {"cpu", kCpu}, {"pids", kPids}}) {
-        if (contains_word(list, word, ' ')) hierarchy.controllers |= bit;
-      }
-      if (hierarchy.controllers != 0) version_ = 2;
-      hierarchy.controllers |= kKill;
-    } else if (type == "cgroup") {
-      for (const auto& [word, bit] :
-           {std::pair{"memory", kMemory}, {"cpu", kCpu}, {"pids", kPids}, {"cpuacct", kAccount}}) {
-        if (contains_word(options, word, ',')) hierarchy.controllers |= bit;
-      }
-      if (hierarchy.controllers != 0 && version_ == 0) version_ = 1;
-    }
-    if (hierarchy.controllers == 0 || !is_hierarchy(where) || access(where.c_str(), W_OK) != 0) continue;
-    // The same hierarchy may be mounted at several places, for instance in a chroot: the first is enough.
-    struct stat root{};
-    if (stat(where.c_str(), &root) == 0 && seen.insert(root.st_dev).second) {
-      hierarchies_.push_back(std::move(hierarchy));
-    }
+Cgroups::Cgroups(const char* name, const char* mounts, int creating) : creating_(creating) {
+  snprintf(folder_, sizeof(folder_), "sundog-%s", name);
+  if (geteuid() == 0) find(mounts);
+}
+
+Cgroups::~Cgroups() {
+  for (size_t i = 0; i < count_; ++i) {
+    close(hierarchies_[i].mount);
+    if (hierarchies_[i].own >= 0) close(hierarchies_[i].own);
   }
-  if (geteuid() != 0) hierarchies_.clear();
+}
+
+void Cgroups::find(const char* mounts) {
+  FILE* table = setmntent(mounts, "re");
+  if (table == nullptr) return;
+  mntent entry{};
+  char line[4096];
+  while (getmntent_r(table, &entry, line, sizeof(line)) != nullptr) {
+    const bool v2 = strcmp(entry.mnt_type, "cgroup2") == 0;
+    if (!v2 && strcmp(entry.mnt_type, "cgroup") != 0) continue;
+    unsigned controllers = v2 ? kKill : 0;
+    char listed[1024];
+    if (v2) entry.mnt_opts = controllers_of(entry.mnt_dir, listed, sizeof(listed));
+    for (const auto& [word, bit] : kControllers) {
+      if (hasmntopt(&entry, word) != nullptr) controllers |= bit;
+    }
+    if ((controllers & ~kKill) != 0) version_ = v2 ? 2 : std::max(version_, 1);
+    add(entry.mnt_dir, controllers, v2);
+  }
+  endmntent(table);
   // A v2 without controllers would only give cgroup.kill, and entering it waits for an RCU grace period (4 to 14 ms).
-  if (version_ == 1) std::erase_if(hierarchies_, [](const Hierarchy& one) { return one.v2; });
-  if (hierarchies_.empty()) version_ = 0;
+  if (version_ == 1) {
+    const auto end = std::partition(hierarchies_.begin(), hierarchies_.begin() + ptrdiff_t(count_),
+                                    [](const Hierarchy& one) { return !one.v2; });
+    for (auto one = end; one != hierarchies_.begin() + ptrdiff_t(count_); ++one) close(one->mount);
+    count_ = size_t(end - hierarchies_.begin());
+  }
+  if (count_ == 0) version_ = 0;
+}
+
+void Cgroups::add(const char* mount, unsigned controllers, bool v2) {
+  if (controllers == 0 || count_ == hierarchies_.size() || access(mount, W_OK) != 0) return;
+  const int folder = open_folder(AT_FDCWD, mount);
+  struct stat status{};
+  struct statfs file_system{};
+  if (folder < 0) return;
+  bool known = fstat(folder, &status) != 0 || fstatfs(folder, &file_system) != 0;
+  // Another file system may be mounted over it.
+  if (file_system.f_type != CGROUP_SUPER_MAGIC && file_system.f_type != CGROUP2_SUPER_MAGIC)
+    known = known || creating_ == 0;
+  // The same hierarchy may be mounted at several places, for instance in a chroot: the first is enough.
+  for (size_t i = 0; i < count_; ++i) {
+    struct stat other{};
+    if (fstat(hierarchies_[i].mount, &other) == 0 && other.st_dev == status.st_dev && creating_ == 0) known = true;
+  }
+  if (known) {
+    close(folder);
+    return;
+  }
+  hierarchies_[count_++] = {folder, -1, controllers, v2};
 }
 
 bool Cgroups::has(unsigned controllers) const {
   unsigned found = 0;
-  for (const auto& hierarchy : hierarchies_) found |= hierarchy.controllers;
+  for (size_t i = 0; i < count_; ++i) found |= hierarchies_[i].controllers;
   return (found & controllers) == controllers;
+}
+
+int Cgroups::write_file(int folder, const char* file, const char* text) const {
+  const int fd = openat(folder, file, O_WRONLY | O_CLOEXEC | creating_, 0600);
+  if (fd < 0) return errno;
+  const int error = write(fd, text, strlen(text)) < 0 ? errno : 0;
+  close(fd);
+  return error;
+}
+
+void Cgroups::open_own(Hierarchy& hierarchy) const {
+  if (hierarchy.own >= 0) close(hierarchy.own);
+  mkdirat(hierarchy.mount, folder_, 0755);
+  hierarchy.own = open_folder(hierarchy.mount, folder_);
+  if (hierarchy.v2) write_file(hierarchy.own, "cgroup.subtree_control", "+memory +cpu +pids");
 }
 
 void Cgroups::begin() {
   end();
-  for (const auto& hierarchy : hierarchies_) {
-    if (hierarchy.v2 && (hierarchy.controllers & (kMemory | kCpu | kPids)) != 0) {
-      write_file(hierarchy.mount + "/cgroup.subtree_control", "+memory +cpu +pids");
-    }
-    mkdir(folder(hierarchy).c_str(), 0755);
-    if (hierarchy.v2) write_file(folder(hierarchy) + "/cgroup.subtree_control", "+memory +cpu +pids");
+  for (size_t i = 0; i < count_; ++i) {
+    if (hierarchies_[i].v2) write_file(hierarchies_[i].mount, "cgroup.subtree_control", "+memory +cpu +pids");
+    open_own(hierarchies_[i]);
   }
+}
+
+void Cgroups::kill_members(int cell) const {
+  if (write_file(cell, "cgroup.kill", "1") == 0) return;
+  // Nothing new appears while they are being killed; who was appearing just then is found by the next look.
+  write_file(cell, "pids.max", "0");
+  kill_listed(cell);
+  kill_listed(cell);
 }
 
 void Cgroups::end() {
   for (int attempt = 0; attempt < 200; ++attempt) {
     bool left = false;
-    for (const auto& hierarchy : hierarchies_) {
-      const auto path = folder(hierarchy);
-      if (!exists(path)) continue;
-      for (const auto& cell : folders_in(path)) {
-        kill_members(path + "/" + cell);
-        rmdir((path + "/" + cell).c_str());
+    for (size_t i = 0; i < count_; ++i) {
+      const int own = open_folder(hierarchies_[i].mount, folder_);
+      DIR* cells = own < 0 ? nullptr : fdopendir(own);
+      if (cells == nullptr) continue;
+      while (const dirent* entry = readdir(cells)) {
+        if (entry->d_type != DT_DIR || entry->d_name[0] == '.') continue;
+        const int cell = open_folder(own, entry->d_name);
+        kill_members(cell);
+        close(cell);
+        unlinkat(own, entry->d_name, AT_REMOVEDIR);
       }
-      kill_members(path);
-      if (rmdir(path.c_str()) != 0) left = true;
+      closedir(cells);
+      if (unlinkat(hierarchies_[i].mount, folder_, AT_REMOVEDIR) != 0) left = true;
     }
     if (!left) return;
     usleep(5000);
   }
 }
 
-int Cgroups::set_limits(const Hierarchy& hierarchy, const std::string& path, const CellLimits& limits,
-                        std::string& why) const {
-  const auto memory = std::to_string(limits.memory_bytes);
-  const auto quota = std::to_string(int64_t{limits.cpu_millis} * 100);
-  struct Setting {
+int Cgroups::set_limits(const Hierarchy& hierarchy, int cell, const CellLimits& limits, const char*& why) const {
+  const int64_t quota = int64_t{limits.cpu_millis} * 100;
+  const struct {
     unsigned controller;
     bool v2, required;
     const char* file;
-    std::string value;
-  };
-  const Setting settings[] = {
-      {kMemory, false, true, "memory.limit_in_bytes", memory},
-      {kMemory, false, false, "memory.memsw.limit_in_bytes", memory},
-      {kMemory, false, false, "memory.kmem.tcp.limit_in_bytes", memory},  // v1 counts socket buffers apart
-      {kMemory, true, true, "memory.max", memory},
-      {kMemory, true, false, "memory.swap.max", "0"},
+    int64_t value;
+    const char* more = "";
+  } settings[] = {
+      {kMemory, false, true, "memory.limit_in_bytes", limits.memory_bytes},
+      {kMemory, false, false, "memory.memsw.limit_in_bytes", limits.memory_bytes},
+      {kMemory, false, false, "memory.kmem.tcp.limit_in_bytes", limits.memory_bytes},  // v1 counts these buffers apart
+      {kMemory, true, true, "memory.max", limits.memory_bytes},
+      {kMemory, true, false, "memory.swap.max", 0},
       {kCpu, false, true, "cpu.cfs_quota_us", quota},
-      {kCpu, false, false, "cpu.shares", std::to_string(std::max(2, limits.cpu_millis * 1024 / 1000))},
-      {kCpu, true, true, "cpu.max", quota + " 100000"},
-      {kCpu, true, false, "cpu.weight", std::to_string(std::min(10'000, std::max(1, limits.cpu_millis / 10)))},
-      {kPids, false, true, "pids.max", std::to_string(limits.max_pids)},
-      {kPids, true, true, "pids.max", std::to_string(limits.max_pids)},
+      {kCpu, false, false, "cpu.shares", std::max(2, limits.cpu_millis * 1024 / 1000)},
+      {kCpu, true, true, "cpu.max", quota, " 100000"},
+      {kCpu, true, false, "cpu.weight", std::clamp(limits.cpu_millis / 10, 1, 10'000)},
+      {kPids, false, true, "pids.max", limits.max_pids},
+      {kPids, true, true, "pids.max", limits.max_pids},
   };
   for (const auto& setting : settings) {
     if ((hierarchy.controllers & setting.controller) == 0 || hierarchy.v2 != setting.v2) continue;
-    const int error = write_file(path + "/" + setting.file, setting.value);
-    if (error != 0 && setting.required) {
-      why = "cannot set " + std::string(setting.file) + " to " + setting.value;
-      return error;
-    }
+    char text[48];
+    snprintf(text, sizeof(text), "%" PRId64 "%s", setting.value, setting.more);
+    const int error = write_file(cell, setting.file, text);
+    if (error != 0 && setting.required) return why = setting.file, error;
   }
   return 0;
 }
 
-void Cgroups::open_descriptors(const Hierarchy& hierarchy, const std::string& path, CellDescriptors& out) {
-  const auto add = [&](uint8_t bit, const char* file) {
-    if ((out.which & bit) != 0) return;
-    const int fd = open((path + "/" + file).c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    // Kept in the order of the bits, whatever the order of the hierarchies.
-    size_t at = 0;
-    for (uint8_t lower = 1; lower < bit; lower = uint8_t(lower << 1)) at += (out.which & lower) != 0 ? 1 : 0;
-    out.statistics.insert(out.statistics.begin() + ptrdiff_t(at), fd);
-    out.which |= bit;
-  };
-  if ((hierarchy.controllers & kMemory) != 0) {
-    add(kPeak, hierarchy.v2 ? "memory.peak" : "memory.max_usage_in_bytes");
-    add(kUsage, hierarchy.v2 ? "memory.current" : "memory.usage_in_bytes");
-    add(kOom, hierarchy.v2 ? "memory.events" : "memory.oom_control");
+int Cgroups::make_in(Hierarchy& hierarchy, const char* name, const CellLimits& limits, CellDescriptors& out,
+                     const char*& why) const {
+  int error = mkdirat(hierarchy.own, name, 0755) == 0 ? 0 : errno;
+  if (error == ENOENT) {  // somebody removed our folder
+    open_own(hierarchy);
+    error = mkdirat(hierarchy.own, name, 0755) == 0 ? 0 : errno;
   }
-  // CellFds' kCpu: the Controller of the same name would hide it here.
-  if (hierarchy.v2) add(launcher::kCpu, "cpu.stat");
-  if ((hierarchy.controllers & kAccount) != 0) add(launcher::kCpu, "cpuacct.usage");
-}
-
-int Cgroups::make(const std::string& cell, const CellLimits& limits, CellDescriptors& out, std::string& why) {
-  for (const auto& hierarchy : hierarchies_) {
-    const auto path = folder(hierarchy) + "/" + cell;
-    int error = mkdir(path.c_str(), 0755) == 0 ? 0 : errno;
-    if (error == ENOENT) {
-      mkdir(folder(hierarchy).c_str(), 0755);
-      error = mkdir(path.c_str(), 0755) == 0 ? 0 : errno;
-    }
-    if (error != 0) {
-      why = "cannot make the cgroup " + path;
-      return error;
-    }
-    error = set_limits(hierarchy, path, limits, why);
-    if (error != 0) return error;
+  if (error != 0) return why = "cannot make a cgroup", error;
+  const int cell = open_folder(hierarchy.own, name);
+  if (cell < 0) return why = "cannot open a new cgroup", errno;
+  error = set_limits(hierarchy, cell, limits, why);
+  if (error == 0) {
     // tasks rather than cgroup.procs on v1: writing the latter after an idle spell waits for an RCU grace period.
-    const int attach = open((path + (hierarchy.v2 ? "/cgroup.procs" : "/tasks")).c_str(), O_WRONLY | O_CLOEXEC);
-    if (attach < 0) {
-      why = "cannot open the tasks of " + path;
-      return errno;
-    }
-    out.attach.push_back(attach);
-    open_descriptors(hierarchy, path, out);
+    const int attach = openat(cell, hierarchy.v2 ? "cgroup.procs" : "tasks", O_WRONLY | O_CLOEXEC | creating_, 0600);
+    if (attach < 0 || !out.attach.add(attach)) error = errno, why = "cannot open the tasks of a cgroup";
+  }
+  const auto statistic = [&](unsigned controllers, int at, const char* file) {
+    int& fd = out.statistics[size_t(at)];
+    if (error == 0 && fd < 0 && (hierarchy.controllers & controllers) != 0)
+      fd = openat(cell, file, O_RDONLY | O_CLOEXEC);
+  };
+  statistic(kMemory, 0, hierarchy.v2 ? "memory.peak" : "memory.max_usage_in_bytes");
+  statistic(kMemory, 1, hierarchy.v2 ? "memory.current" : "memory.usage_in_bytes");
+  statistic(kMemory, 2, hierarchy.v2 ? "memory.events" : "memory.oom_control");
+  statistic(hierarchy.v2 ? kKill : kAccount, 3, hierarchy.v2 ? "cpu.stat" : "cpuacct.usage");
+  close(cell);
+  return error;
+}
+
+int Cgroups::make(uint64_t cell, const CellLimits& limits, CellDescriptors& out, const char*& why) {
+  for (size_t i = 0; i < count_; ++i) {
+    if (const int error = make_in(hierarchies_[i], CellName(cell).text, limits, out, why)) return error;
   }
   return 0;
 }
 
-void Cgroups::kill(const std::string& cell) {
+void Cgroups::kill(uint64_t number) {
   // One folder is enough: v2's, or on v1 the one that can also stop forks.
   const Hierarchy* best = nullptr;
-  for (const auto& hierarchy : hierarchies_) {
-    if (!best || (hierarchy.controllers & (kKill | kPids)) != 0) best = &hierarchy;
+  for (size_t i = 0; i < count_; ++i) {
+    if (!best || (hierarchies_[i].controllers & (kKill | kPids)) != 0) best = &hierarchies_[i];
   }
-  if (best) kill_members(folder(*best) + "/" + cell);
+  const int cell = best ? open_folder(best->own, CellName(number).text) : -1;
+  if (cell < 0) return;
+  kill_members(cell);
+  close(cell);
 }
 
-bool Cgroups::try_remove(const std::string& cell) {
+bool Cgroups::try_remove(uint64_t cell) {
   bool gone = true;
-  for (const auto& hierarchy : hierarchies_) {
-    if (rmdir((folder(hierarchy) + "/" + cell).c_str()) != 0 && errno != ENOENT) gone = false;
+  for (size_t i = 0; i < count_; ++i) {
+    if (unlinkat(hierarchies_[i].own, CellName(cell).text, AT_REMOVEDIR) != 0 && errno != ENOENT) gone = false;
   }
+  if (!gone) kill(cell);
   return gone;
 }
 

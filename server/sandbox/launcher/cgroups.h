@@ -2,12 +2,13 @@
 //
 // Ownership   one in the launcher, the only process that may write to the hierarchies.
 // Failure     errno, with what failed in `why`. Without any writable hierarchy available() is false and cells are
-// empty.
+// empty. After begin() nothing is allocated.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <string>
-#include <vector>
+
+#include "sandbox/launcher/fd_message.h"
 
 namespace sundog::sandbox::launcher {
 
@@ -19,17 +20,21 @@ struct CellLimits {
 
 // Descriptors of a new cell, all close-on-exec; the caller closes them.
 struct CellDescriptors {
-  std::vector<int> attach;  // writing "0" to each moves the writer in
-  std::vector<int> statistics;
-  uint8_t which = 0;  // CellFds, in order
+  FdList attach;                                     // writing "0" to each moves the writer in
+  std::array<int, 4> statistics = {-1, -1, -1, -1};  // in the order of CellFds; -1: not there
+  void close_all();
 };
 
 class Cgroups {
  public:
-  // `name` makes our folder in every hierarchy: "sundog-<name>".
-  explicit Cgroups(std::string name);
+  // `name` makes our folder in every hierarchy: "sundog-<name>". A test gives a table of mounts of its own, and
+  // O_CREAT where these are no cgroups but plain folders.
+  explicit Cgroups(const char* name, const char* mounts = "/proc/self/mounts", int creating = 0);
+  ~Cgroups();
+  Cgroups(const Cgroups&) = delete;
+  Cgroups& operator=(const Cgroups&) = delete;
 
-  bool available() const { return !hierarchies_.empty(); }
+  bool available() const { return count_ > 0; }
   bool has(unsigned controllers) const;
   int version() const { return version_; }
 
@@ -38,27 +43,34 @@ class Cgroups {
   // Kills what is left and removes our folders.
   void end();
 
-  int make(const std::string& cell, const CellLimits& limits, CellDescriptors& out, std::string& why);
-  void kill(const std::string& cell);
-  // False while processes are still in it.
-  bool try_remove(const std::string& cell);
+  // A cell is known by its number.
+  int make(uint64_t cell, const CellLimits& limits, CellDescriptors& out, const char*& why);
+  void kill(uint64_t cell);
+  // False while processes are still in it; they are killed again.
+  bool try_remove(uint64_t cell);
 
   enum Controller : unsigned { kMemory = 1, kCpu = 2, kPids = 4, kKill = 8, kAccount = 16 };
 
  private:
   struct Hierarchy {
-    std::string mount;
+    int mount = -1, own = -1;  // folders
     unsigned controllers = 0;
     bool v2 = false;
   };
-  void find_hierarchies();
-  std::string folder(const Hierarchy& hierarchy) const { return hierarchy.mount + "/sundog-" + name_; }
-  int set_limits(const Hierarchy& hierarchy, const std::string& path, const CellLimits& limits, std::string& why) const;
-  static void open_descriptors(const Hierarchy& hierarchy, const std::string& path, CellDescriptors& out);
+  void find(const char* mounts);
+  void add(const char* mount, unsigned controllers, bool v2);
+  void open_own(Hierarchy& hierarchy) const;
+  void kill_members(int cell) const;
+  int make_in(Hierarchy& hierarchy, const char* cell, const CellLimits& limits, CellDescriptors& out,
+              const char*& why) const;
+  int set_limits(const Hierarchy& hierarchy, int cell, const CellLimits& limits, const char*& why) const;
+  int write_file(int folder, const char* file, const char* text) const;
 
-  std::string name_;
+  char folder_[80];
+  int creating_;
   int version_ = 0;
-  std::vector<Hierarchy> hierarchies_;
+  std::array<Hierarchy, 16> hierarchies_;
+  size_t count_ = 0;
 };
 
 }  // namespace sundog::sandbox::launcher

@@ -8,6 +8,11 @@
 
 namespace sundog::sandbox::launcher {
 
+void FdList::close_all() {
+  for (const int fd : *this) close(fd);
+  count = 0;
+}
+
 ssize_t send_with_fds(int socket, std::string_view data, const int* fds, size_t count) {
   if (count > kMaxPassedFds) {
     errno = E2BIG;
@@ -55,7 +60,7 @@ Received receive_with_fds(int socket, char* buffer, size_t capacity) {
       for (size_t i = 0; i < count; ++i) {
         int fd = -1;
         std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-        received.fds.push_back(fd);
+        received.fds.add(fd);
       }
     } else if (header->cmsg_type == SCM_CREDENTIALS) {
       ucred who{};

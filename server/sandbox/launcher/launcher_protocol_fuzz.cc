@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "sandbox/launcher/protocol.h"
+#include "sandbox/launcher_messages.h"
 
 using sundog::sandbox::launcher::RequestHeader;
 
@@ -19,17 +19,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::memcpy(message.data() + offsetof(RequestHeader, spec_bytes), &spec, sizeof(spec));
   }
   Request request;
-  std::string why;
-  if (parse_request(message, request, why)) {
-    for (const auto& mount : request.mounts) {
+  if (parse_request(message, request) == nullptr) {
+    for (const auto& mount : request.mounts()) {
       if (mount.where.empty() || mount.where.front() != '/' || mount.where.find("/../") != mount.where.npos) abort();
     }
-    if (Command(request.header.command) == Command::start && request.argv.empty()) abort();
-    for (const auto& text : request.argv) {
+    if (Command(request.header.command) == Command::start && request.argv().empty()) abort();
+    for (const auto& text : request.argv()) {
       if (text.data()[text.size()] != '\0') abort();
     }
-  } else if (why.empty()) {
-    abort();
   }
   ReplyHeader reply;
   parse_reply(message, reply);

@@ -1,5 +1,6 @@
 #include "sandbox/launcher/protocol.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace sundog::sandbox::launcher {
@@ -36,7 +37,7 @@ const char* check_header(const RequestHeader& header, size_t message_bytes) {
   }
   if (header.spec_bytes > kMaxSpec || message_bytes != sizeof(header) + header.spec_bytes) return "wrong spec size";
   if (header.subject == 0) return "no subject";
-  if (size_t{header.argc} + header.envc + size_t{header.mountc} * 3 > kMaxStrings) return "too many strings";
+  if (size_t{header.argc} + header.envc > kMaxStrings || header.mountc > kMaxMounts) return "too many strings";
   if (header.kind > uint8_t(TreeKind::python_template)) return "unknown kind of tree";
   if (header.network != 0 && header.network != 2) return "unknown network";
   return nullptr;
@@ -50,85 +51,58 @@ const char* check_limits(const RequestHeader& header) {
   return nullptr;
 }
 
+const char* take_mount(std::string_view& rest, MountRequest& mount) {
+  std::string_view mode;
+  if (!take_string(rest, mount.source) || !take_string(rest, mount.where) || !take_string(rest, mode)) {
+    return "mounts are cut short";
+  }
+  if (!plain_path(mount.source) || !plain_path(mount.where)) return "a mount's path is not absolute and plain";
+  if (mode != "r" && mode != "w") return "a mount is neither r nor w";
+  mount.writable = mode == "w";
+  return nullptr;
+}
+
 const char* take_strings(std::string_view rest, Request& out) {
   const auto& header = out.header;
-  out.argv.resize(header.argc);
-  out.environment.resize(header.envc);
-  out.mounts.resize(header.mountc);
-  for (auto& argument : out.argv) {
-    if (!take_string(rest, argument)) return "argv is cut short";
-  }
-  for (auto& variable : out.environment) {
-    if (!take_string(rest, variable)) return "environment is cut short";
-    if (variable.find('=') == std::string_view::npos || variable.front() == '=') return "malformed variable";
-  }
-  for (auto& mount : out.mounts) {
-    std::string_view mode;
-    if (!take_string(rest, mount.source) || !take_string(rest, mount.where) || !take_string(rest, mode)) {
-      return "mounts are cut short";
+  for (size_t i = 0; i < size_t{header.argc} + header.envc; ++i) {
+    auto& text = out.strings[i];
+    if (!take_string(rest, text)) return "argv or environment is cut short";
+    if (i >= header.argc && (text.empty() || text.front() == '=' || text.find('=') == text.npos)) {
+      return "malformed variable";
     }
-    if (!plain_path(mount.source) || !plain_path(mount.where)) return "a mount's path is not absolute and plain";
-    if (mode != "r" && mode != "w") return "a mount is neither r nor w";
-    mount.writable = mode == "w";
+  }
+  for (size_t i = 0; i < header.mountc; ++i) {
+    if (const char* why = take_mount(rest, out.mount_list[i])) return why;
   }
   return rest.empty() ? nullptr : "bytes after the last string";
 }
 
+// What each command takes beside the header.
+const char* check_spec(const Request& request) {
+  const auto& header = request.header;
+  switch (Command(header.command)) {
+    case Command::start:
+      return header.argc > 0 && plain_path(request.strings[0]) ? nullptr : "argv[0] is not an absolute path";
+    case Command::clone_mount:
+      if (header.mountc != 1 || header.argc + header.envc != 0) return "a clone takes one mount";
+      return request.mount_list[0].writable ? "a clone is read-only" : nullptr;
+    default:
+      return header.argc + header.envc + header.mountc == 0 ? nullptr : "this command takes no strings";
+  }
+}
+
 }  // namespace
 
-bool parse_request(std::string_view message, Request& out, std::string& why) {
-  const auto refuse = [&](const char* reason) {
-    if (reason) why = reason;
-    return reason == nullptr;
-  };
-  if (message.size() < sizeof(RequestHeader)) return refuse("shorter than a header");
+const char* parse_request(std::string_view message, Request& out) {
+  if (message.size() < sizeof(RequestHeader)) return "shorter than a header";
   std::memcpy(&out.header, message.data(), sizeof(RequestHeader));
-  if (!refuse(check_header(out.header, message.size()))) return false;
+  if (const char* why = check_header(out.header, message.size())) return why;
   const auto command = Command(out.header.command);
   if (command == Command::start || command == Command::make_cell) {
-    if (!refuse(check_limits(out.header))) return false;
+    if (const char* why = check_limits(out.header)) return why;
   }
-  if (command == Command::clone_mount) {
-    if (!refuse(out.header.mountc == 1 && out.header.argc + out.header.envc == 0 ? nullptr
-                                                                                 : "a clone takes one mount")) {
-      return false;
-    }
-    return refuse(take_strings(message.substr(sizeof(RequestHeader)), out)) &&
-           refuse(out.mounts.front().writable ? "a clone is read-only" : nullptr);
-  }
-  if (command != Command::start) {
-    return refuse(out.header.spec_bytes + out.header.argc + out.header.envc + out.header.mountc == 0
-                      ? nullptr
-                      : "this command takes no strings");
-  }
-  if (!refuse(take_strings(message.substr(sizeof(RequestHeader)), out))) return false;
-  return refuse(!out.argv.empty() && plain_path(out.argv.front()) ? nullptr : "argv[0] is not an absolute path");
-}
-
-std::string encode_request(RequestHeader header, const std::vector<std::string>& argv,
-                           const std::vector<std::string>& environment,
-                           const std::vector<std::array<std::string, 3>>& mounts) {
-  std::string spec;
-  const auto put = [&spec](const std::string& text) { spec.append(text).push_back('\0'); };
-  for (const auto& text : argv) put(text);
-  for (const auto& text : environment) put(text);
-  for (const auto& mount : mounts) {
-    for (const auto& text : mount) put(text);
-  }
-  header.argc = uint16_t(argv.size());
-  header.envc = uint16_t(environment.size());
-  header.mountc = uint16_t(mounts.size());
-  header.spec_bytes = uint32_t(spec.size());
-  std::string message(sizeof(header), '\0');
-  std::memcpy(message.data(), &header, sizeof(header));
-  return message + spec;
-}
-
-bool parse_reply(std::string_view message, ReplyHeader& out) {
-  if (message.size() != sizeof(out)) return false;
-  std::memcpy(&out, message.data(), sizeof(out));
-  out.text.back() = '\0';
-  return out.magic == kMagic && out.version == kVersion && out.answer >= 1 && out.answer <= 3;
+  if (const char* why = take_strings(message.substr(sizeof(RequestHeader)), out)) return why;
+  return check_spec(out);
 }
 
 }  // namespace sundog::sandbox::launcher

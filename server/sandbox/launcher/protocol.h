@@ -9,9 +9,8 @@
 
 #include <array>
 #include <cstdint>
-#include <string>
+#include <span>
 #include <string_view>
-#include <vector>
 
 namespace sundog::sandbox::launcher {
 
@@ -19,6 +18,7 @@ inline constexpr uint32_t kMagic = 0x314c4453;  // "SDL1"
 inline constexpr uint16_t kVersion = 1;
 inline constexpr size_t kMaxSpec = 64 << 10;
 inline constexpr size_t kMaxStrings = 1024;
+inline constexpr size_t kMaxMounts = 64;
 inline constexpr int kMaxFds = 8;
 
 enum class Command : uint16_t {
@@ -74,16 +74,16 @@ struct MountRequest {
 
 struct Request {
   RequestHeader header;
-  std::vector<std::string_view> argv, environment;  // into the message
-  std::vector<MountRequest> mounts;
+  std::array<std::string_view, kMaxStrings> strings;  // argv, then the environment; each ends with a NUL in the message
+  std::array<MountRequest, kMaxMounts> mount_list;
+
+  std::span<const std::string_view> argv() const { return {strings.data(), header.argc}; }
+  std::span<const std::string_view> environment() const { return {strings.data() + header.argc, header.envc}; }
+  std::span<const MountRequest> mounts() const { return {mount_list.data(), header.mountc}; }
 };
 
-// Checks every field; `why` says what was wrong.
-bool parse_request(std::string_view message, Request& out, std::string& why);
-// Builds a message; the strings are laid out as parse_request expects.
-std::string encode_request(RequestHeader header, const std::vector<std::string>& argv,
-                           const std::vector<std::string>& environment,
-                           const std::vector<std::array<std::string, 3>>& mounts);
+// Checks every field; what was wrong, or nullptr.
+const char* parse_request(std::string_view message, Request& out);
 
 enum class Answer : uint16_t { reply = 1, tree_ended = 2, hello = 3 };
 
@@ -104,7 +104,5 @@ struct ReplyHeader {
   std::array<char, 160> text{};  // what failed
 };
 static_assert(sizeof(ReplyHeader) == 192);
-
-bool parse_reply(std::string_view message, ReplyHeader& out);
 
 }  // namespace sundog::sandbox::launcher

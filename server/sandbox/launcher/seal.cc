@@ -67,58 +67,21 @@ constexpr const char* kAllowed[] = {
     "sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg", "shutdown"};
 
 // Refused with EPERM, so that a program sees a rule and not a missing feature; the rest is ENOSYS.
-constexpr const char* kForbidden[] = {"ptrace",
-                                      "process_vm_readv",
-                                      "process_vm_writev",
-                                      "process_madvise",
-                                      "kcmp",
-                                      "pidfd_getfd",
-                                      "umount2",
-                                      "pivot_root",
-                                      "chroot",
-                                      "setns",
-                                      "open_tree",
-                                      "move_mount",
-                                      "fsopen",
-                                      "fsconfig",
-                                      "fsmount",
-                                      "fspick",
-                                      "mount_setattr",
-                                      "keyctl",
-                                      "add_key",
-                                      "request_key",
-                                      "bpf",
-                                      "perf_event_open",
-                                      "userfaultfd",
-                                      "init_module",
-                                      "finit_module",
-                                      "delete_module",
-                                      "kexec_load",
-                                      "kexec_file_load",
-                                      "reboot",
-                                      "swapon",
-                                      "swapoff",
-                                      "acct",
-                                      "quotactl",
-                                      "syslog",
-                                      "settimeofday",
-                                      "clock_settime",
-                                      "clock_adjtime",
-                                      "adjtimex",
-                                      "sethostname",
-                                      "setdomainname",
-                                      "iopl",
-                                      "ioperm",
-                                      "personality",
-                                      "name_to_handle_at",
-                                      "open_by_handle_at",
-                                      "fanotify_init",
-                                      "fanotify_mark",
-                                      "lookup_dcookie",
-                                      "nfsservctl",
-                                      "vhangup",
-                                      "move_pages",
-                                      "migrate_pages"};
+constexpr const char* kForbidden[] = {
+    // other processes
+    "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd", "move_pages",
+    "migrate_pages",
+    // mounts and namespaces
+    "umount2", "pivot_root", "chroot", "setns", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick",
+    "mount_setattr",
+    // the kernel itself
+    "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd", "init_module", "finit_module",
+    "delete_module", "kexec_load", "kexec_file_load", "reboot", "syslog", "personality", "iopl", "ioperm",
+    // the machine
+    "swapon", "swapoff", "acct", "quotactl", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex",
+    "sethostname", "setdomainname", "vhangup", "nfsservctl", "lookup_dcookie",
+    // files past their paths
+    "name_to_handle_at", "open_by_handle_at", "fanotify_init", "fanotify_mark"};
 
 scmp_arg_cmp equal(unsigned argument, uint64_t value) {
   return {argument, SCMP_CMP_EQ, value, 0};

@@ -27,7 +27,7 @@ constexpr unsigned kInside = 1000;
 // The descriptors that a child keeps, moved out of the way of everything else.
 struct Kept {
   int error = -1, socket = -1, output = -1, alive = -1;
-  std::vector<int> attach;
+  FdList attach;
 };
 
 [[noreturn]] void give_up(int error_pipe, int error, const char* step) {
@@ -41,7 +41,7 @@ struct Kept {
 Kept keep(const StartPlan& plan, int error_pipe) {
   const auto move = [](int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, kHigh); };
   Kept kept{move(error_pipe), move(plan.socket), move(plan.output), move(plan.alive), {}};
-  for (const int fd : plan.attach) kept.attach.push_back(move(fd));
+  for (const int fd : plan.attach) kept.attach.add(move(fd));
   close_range(0, kHigh - 1, 0);
   // Nothing must ever land on 0, 1 and 2 by accident.
   const int null = open("/dev/null", O_RDWR);
@@ -108,12 +108,12 @@ int change_user(const StartPlan& plan) {
     give_up(kept.error, errno, "cannot arrange the descriptors");
   }
   close_range(4, unsigned(kHigh - 1), 0);
-  if (const int error = limit_resources(plan.request.header.max_pids, !kept.attach.empty())) {
+  if (const int error = limit_resources(plan.request.header.max_pids, kept.attach.size() > 0)) {
     give_up(kept.error, error, "cannot limit resources");
   }
   std::vector<char*> argv, environment;
-  for (const auto& text : plan.request.argv) argv.push_back(const_cast<char*>(text.data()));
-  for (const auto& text : plan.request.environment) environment.push_back(const_cast<char*>(text.data()));
+  for (const auto& text : plan.request.argv()) argv.push_back(const_cast<char*>(text.data()));
+  for (const auto& text : plan.request.environment()) environment.push_back(const_cast<char*>(text.data()));
   argv.push_back(nullptr);
   environment.push_back(nullptr);
   if ((plan.request.header.without_rules & kRuleSeccomp) == 0) {
@@ -128,7 +128,7 @@ int change_user(const StartPlan& plan) {
   close(kept.error);
   close(kept.socket);
   close(kept.output);
-  for (const int fd : kept.attach) close(fd);
+  Kept(kept).attach.close_all();
   prctl(PR_SET_NAME, "sundog-init");
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t child_signal;

@@ -7,8 +7,7 @@
 
 #include <sys/types.h>
 
-#include <vector>
-
+#include "sandbox/launcher/fd_message.h"
 #include "sandbox/launcher/protocol.h"
 #include "sandbox/launcher/seal.h"
 
@@ -17,10 +16,10 @@ namespace sundog::sandbox::launcher {
 struct StartPlan {
   const Request& request;
   const Filter& filter;
-  int socket = -1;          // descriptor 3 of the command
-  int output = -1;          // descriptors 1 and 2
-  std::vector<int> attach;  // of the cell, may be empty
-  int alive = -1;           // reads end-of-file once the launcher is gone
+  int socket = -1;  // descriptor 3 of the command
+  int output = -1;  // descriptors 1 and 2
+  FdList attach;    // of the cell, may be empty
+  int alive = -1;   // reads end-of-file once the launcher is gone
   bool rootless = false;
   uid_t host_user = 0;  // whom the command runs as on the host
 };

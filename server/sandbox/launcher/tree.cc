@@ -47,30 +47,22 @@ constexpr EtcFile kEtc[] = {
     {"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"},
 };
 
-int make_parents(const std::string& path) {
-  for (size_t at = path.find('/'); at != std::string::npos; at = path.find('/', at + 1)) {
-    if (at > 0 && mkdir(path.substr(0, at).c_str(), 0755) != 0 && errno != EEXIST) return errno;
-  }
-  return 0;
-}
-
-// A place to mount on, below the new root that is the working directory.
-int make_place(const std::string& where, bool folder) {
-  const std::string path = where.substr(1);
-  if (const int error = make_parents(path)) return error;
-  if (folder) return mkdir(path.c_str(), 0755) == 0 || errno == EEXIST ? 0 : errno;
-  const int fd = open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
-  if (fd < 0) return errno;
-  close(fd);
-  return 0;
-}
-
 int write_new(const char* path, const char* text) {
   const int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
   if (fd < 0) return errno;
   const bool whole = write(fd, text, strlen(text)) == ssize_t(strlen(text));
   close(fd);
   return whole ? 0 : EIO;
+}
+
+// A place to mount on, below the new root that is the working directory.
+int make_place(const std::string& where, bool folder) {
+  const std::string path = where.substr(1);
+  for (size_t at = path.find('/'); at != std::string::npos; at = path.find('/', at + 1)) {
+    if (mkdir(path.substr(0, at).c_str(), 0755) != 0 && errno != EEXIST) return errno;
+  }
+  if (!folder) return write_new(path.c_str(), "");
+  return mkdir(path.c_str(), 0755) == 0 || errno == EEXIST ? 0 : errno;
 }
 
 // A detached clone; nothing that is mounted on the original later comes through. -1: errno.
@@ -113,7 +105,7 @@ int open_sources(const Request& request, std::vector<Source>& sources, std::stri
     }
   }
   if (request.header.network == 2) open_source("/etc/resolv.conf", "/etc/resolv.conf", kReadOnly, sources);
-  for (const auto& mount : request.mounts) {
+  for (const auto& mount : request.mounts()) {
     const std::string path(mount.source);
     if (const int error = open_source(path, std::string(mount.where), mount.writable ? kWritable : usual, sources)) {
       return why = "cannot mount " + path, error;
