@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/json_writer.h"
+
 namespace sundog {
 namespace {
 
@@ -77,6 +79,30 @@ TEST(Dump, NeverThrowsOverBytesThatAreNotUtf8) {
                       "b")),
             "\"a\xef\xbf\xbd"
             "b\"");
+}
+
+TEST(JsonWriter, WritesWhatParsesToTheSame) {
+  const auto text = JsonWriter()
+                        .add("plain", "a-b.c")
+                        .add("quoted", "say \"no\"\n\\ café \x01")
+                        .add("most", INT64_MAX)
+                        .add("least", INT64_MIN)
+                        .add("small", int64_t{42})
+                        .add_json("inner", R"({"a":[1]})")
+                        .finish();
+  const auto json = parse_json(text, "what was written");
+  ASSERT_TRUE(json.ok()) << text;
+  const Json expected = {{"plain", "a-b.c"},  {"quoted", "say \"no\"\n\\ café \x01"},
+                         {"most", INT64_MAX}, {"least", INT64_MIN},
+                         {"small", 42},       {"inner", {{"a", {1}}}}};
+  EXPECT_EQ(*json, expected);
+}
+
+TEST(JsonWriter, WritesAnEmptyObjectAndReplacesWhatIsNotUtf8) {
+  EXPECT_EQ(JsonWriter().finish(), "{}");
+  const auto json = parse_json(JsonWriter().add("bytes", "\xff").finish(), "what was written");
+  ASSERT_TRUE(json.ok());
+  EXPECT_EQ((*json)["bytes"], "\xEF\xBF\xBD");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/json.h"
+#include "base/json_writer.h"
 
 namespace sundog::invoke {
 namespace {
@@ -15,7 +16,12 @@ constexpr size_t kRecentBytes = 64 << 10;  // kept in memory a function, so that
 constexpr size_t kLineOverhead = 64;
 
 std::string encoded(const LogLine& line) {
-  return dump(Json{{"s", line.sequence}, {"t", epoch_millis(line.time)}, {"r", line.request_id}, {"x", line.text}}) +
+  return JsonWriter(line.text.size() + 2 * kLineOverhead)
+             .add("s", line.sequence)
+             .add("t", epoch_millis(line.time))
+             .add("r", line.request_id)
+             .add("x", line.text)
+             .finish() +
          "\n";
 }
 

@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "base/json_writer.h"
+
 namespace sundog::sandbox {
 namespace {
 
@@ -94,14 +96,16 @@ void LocalInstance::invoke(InvokeRequest request, std::function<void(Outcome)> o
   Frame frame;
   frame.type = FrameType::invoke;
   frame.id = ++invocation_;
-  frame.json = dump({{"request_id", request.request_id},
-                     {"deadline_ms", epoch_millis(request.deadline)},
-                     {"arn", request.function_arn},
-                     {"name", request.function_name},
-                     {"version", request.version},
-                     {"memory_mb", request.memory_mb},
-                     {"client_context", request.client_context},
-                     {"meta", request.meta}});
+  frame.json = JsonWriter(400)
+                   .add("request_id", request.request_id)
+                   .add("deadline_ms", epoch_millis(request.deadline))
+                   .add("arn", request.function_arn)
+                   .add("name", request.function_name)
+                   .add("version", request.version)
+                   .add("memory_mb", request.memory_mb)
+                   .add("client_context", request.client_context)
+                   .add_json("meta", request.meta.is_null() ? "null" : dump(request.meta))
+                   .finish();
   frame.raw = std::move(request.payload);
   channel_.send(std::move(frame));
 }
