@@ -4,7 +4,6 @@
 #include "api/lambda_routes.h"
 #include "api/lambda_shapes.h"
 #include "base/crypto.h"
-#include "base/ids.h"
 
 namespace sundog::api {
 namespace {
@@ -84,7 +83,7 @@ Result<invoke::Invocation> invocation_of(Call& call, const functions::Functions&
   invocation.tenant = call.principal.tenant;
   invocation.function = std::move(name.name);
   invocation.qualifier = std::move(name.qualifier);
-  invocation.request_id = uuid4();
+  invocation.request_id = call.request_id;
   invocation.client_context = std::move(context);
   invocation.want_log_tail = log;
   return invocation;

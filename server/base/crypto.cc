@@ -29,8 +29,10 @@ using Cipher = std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)>;
 }  // namespace
 
 std::string sha256(std::string_view data) {
+  // Looked up once: OpenSSL's SHA256() looks it up by name each time, which costs more than a short text's hash.
+  static EVP_MD* const kDigest = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   std::string out(SHA256_DIGEST_LENGTH, '\0');
-  SHA256(raw(data), data.size(), raw(out));
+  must(EVP_Digest(data.data(), data.size(), raw(out), nullptr, kDigest, nullptr) == 1);
   return out;
 }
 

@@ -112,8 +112,11 @@ TEST(Ids, HaveTheirFormAndDiffer) {
     for (const size_t dash : {8, 13, 18, 23}) EXPECT_EQ(id[dash], '-');
     seen.insert(id);
     seen.insert(short_id("run"));
+    seen.insert(id_digits(15));
   }
-  EXPECT_EQ(seen.size(), 2000U);
+  EXPECT_EQ(seen.size(), 3000U);
+  EXPECT_EQ(id_digits(15).size(), 15U);
+  EXPECT_EQ(id_digits(3000).find_first_not_of("0123456789abcdef"), std::string::npos);
   EXPECT_EQ(short_id("run").size(), std::string_view("run-3f9a0c2b7d1e").size());
   EXPECT_TRUE(short_id("run").starts_with("run-"));
 }

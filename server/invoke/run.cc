@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "base/crypto.h"
+#include "base/ids.h"
 #include "base/kill_point.h"
 #include "invoke/answers.h"
 
@@ -35,7 +35,7 @@ meter::UsageRecord usage_of(Context& context, const Run& run) {
   meter::UsageRecord usage;
   usage.request_id = run.invocation.request_id;
   // An attempt's number may come again (a dead letter put back); what ran twice is booked as two.
-  usage.id = usage.request_id + "-" + std::to_string(run.invocation.attempt) + "-" + hex(random_bytes(4));
+  usage.id = usage.request_id + "-" + std::to_string(run.invocation.attempt) + "-" + id_digits(8);
   usage.tenant = run.invocation.tenant;
   usage.function = config.name;
   usage.version = run.version->version;
