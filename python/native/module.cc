@@ -3,12 +3,15 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <sys/resource.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <vector>
 
 #include "confine.h"
 #include "frames.h"
+#include "memory.h"
 
 namespace {
 
@@ -106,6 +109,23 @@ PyObject* send(PyObject*, PyObject* arguments) {
   return error != 0 ? raise(error, "send") : Py_BuildValue("");
 }
 
+// With every invocation, so without the module `resource` and its structures.
+PyObject* cpu_ns(PyObject*, PyObject*) {
+  long long total = 0;
+  for (const int who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
+    rusage usage{};
+    getrusage(who, &usage);
+    for (const timeval& part : {usage.ru_utime, usage.ru_stime}) {
+      total += part.tv_sec * 1'000'000'000LL + part.tv_usec * 1'000LL;
+    }
+  }
+  return PyLong_FromLongLong(total);
+}
+
+PyObject* gather_memory(PyObject*, PyObject*) {
+  return PyLong_FromSize_t(sundog::native::gather_memory());
+}
+
 PyMethodDef methods[] = {
     {"confine_template", confine_template, METH_VARARGS,
      "confine_template(tmp_options, private_tmp, landlock, filters) -> int"},
@@ -113,6 +133,9 @@ PyMethodDef methods[] = {
     {"enter_alone", enter_alone, METH_NOARGS, "enter_alone(): for an instance that was not forked"},
     {"receive", receive, METH_VARARGS, "receive(socket) -> (type, id, json, raw, fds), or None at the end"},
     {"send", send, METH_VARARGS, "send(socket, type, id, json, raw, fds=())"},
+    {"cpu_ns", cpu_ns, METH_NOARGS, "cpu_ns() -> int: user and system time of this process and its reaped children"},
+    {"gather_memory", gather_memory, METH_NOARGS,
+     "gather_memory() -> int: bytes now in huge pages, before a template parks"},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Callable
@@ -58,6 +59,26 @@ def test_answers_an_event(server: Server, deploy: Make) -> None:
     assert response["StatusCode"] == 200
     assert "FunctionError" not in response
     assert response["ExecutedVersion"] == "$LATEST"
+
+
+def test_what_init_made_is_whole_in_every_instance(server: Server, deploy: Make) -> None:
+    """The template gathers its memory into huge pages: neither its content nor an instance's own copy suffers."""
+    source = """
+import hashlib
+
+MADE = bytearray(bytes(range(256)) * 40_000)
+TABLE = {n: str(n) * 5 for n in range(100_000)}
+
+def handler(event, context):
+    MADE[event] = (MADE[event] + 1) % 256
+    return [hashlib.sha256(MADE).hexdigest(), all(v == str(k) * 5 for k, v in TABLE.items())]
+"""
+    name = deploy(source)
+    made = bytearray(bytes(range(256)) * 40_000)
+    for position in (0, 5_000_000, len(made) - 1):
+        made[position] = (made[position] + 1) % 256
+        _, answer = call(server, name, position)
+        assert answer == [hashlib.sha256(made).hexdigest(), True]
 
 
 def test_exception_comes_back_with_its_trace(server: Server, deploy: Make) -> None:

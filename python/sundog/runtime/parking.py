@@ -148,6 +148,7 @@ def _init(template: Template, settings: dict[str, Any]) -> dict[str, Any]:
     own = {template.control, *settings["own_sockets"]}
     reason = why_not_fork_safe(own)
     gc.freeze()
+    _native.gather_memory()
     template.tmp_was_used = any(os.scandir("/tmp"))
     return {"ok": True, "init_ns": taken, "memory_bytes": resident_bytes(), "fork_safe": not reason, "reason": reason}
 
