@@ -13,15 +13,20 @@ namespace {
 constexpr size_t kHeader = 20, kMaxJson = 1 << 20, kMaxRaw = (6 << 20) + 1024, kMaxFds = 16;
 constexpr char kMagic[4] = {'S', 'D', 'G', '1'};
 
-// Fills `size` bytes; descriptors that come along are appended. 1: all, 0: the end before the first byte, -1: errno.
-int fill(int socket, char* to, size_t size, std::vector<int>& fds) {
-  size_t have = 0;
-  while (have < size) {
-    iovec piece{to + have, size - have};
+// Fills `pieces`, in one call where all is there; descriptors that come along are appended. 1: all, 0: the end before
+// the first byte, -1: errno.
+int fill(int socket, iovec* pieces, size_t count, std::vector<int>& fds) {
+  bool begun = false;
+  while (count > 0) {
+    if (pieces->iov_len == 0) {
+      ++pieces;
+      --count;
+      continue;
+    }
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)];
     msghdr message{};
-    message.msg_iov = &piece;
-    message.msg_iovlen = 1;
+    message.msg_iov = pieces;
+    message.msg_iovlen = count;
     message.msg_control = control;
     message.msg_controllen = sizeof(control);
     const ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
@@ -29,16 +34,26 @@ int fill(int socket, char* to, size_t size, std::vector<int>& fds) {
     if (got < 0) return -1;
     for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
       if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-      const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      const size_t came = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
       const size_t before = fds.size();
-      fds.resize(before + count);
-      memcpy(fds.data() + before, CMSG_DATA(header), count * sizeof(int));
+      fds.resize(before + came);
+      memcpy(fds.data() + before, CMSG_DATA(header), came * sizeof(int));
     }
     if (got == 0) {
       errno = EPROTO;
-      return have == 0 ? 0 : -1;
+      return begun ? -1 : 0;
     }
-    have += size_t(got);
+    begun = true;
+    for (auto left = size_t(got); left > 0;) {
+      const size_t step = std::min(left, pieces->iov_len);
+      pieces->iov_base = static_cast<char*>(pieces->iov_base) + step;
+      pieces->iov_len -= step;
+      left -= step;
+      if (pieces->iov_len == 0) {
+        ++pieces;
+        --count;
+      }
+    }
   }
   return 1;
 }
@@ -53,7 +68,8 @@ uint32_t word(const char* from) {
 
 Read read_frame(int socket, Frame& out) {
   char header[kHeader];
-  const int got = fill(socket, header, kHeader, out.fds);
+  iovec first{header, kHeader};
+  const int got = fill(socket, &first, 1, out.fds);
   if (got <= 0) return got == 0 ? Read::end : Read::failed;
   const uint32_t json = word(header + 12), raw = word(header + 16);
   errno = EPROTO;
@@ -62,9 +78,8 @@ Read read_frame(int socket, Frame& out) {
   out.id = word(header + 8);
   out.json.resize(json);
   out.raw.resize(raw);
-  if (json > 0 && fill(socket, out.json.data(), json, out.fds) <= 0) return Read::failed;
-  if (raw > 0 && fill(socket, out.raw.data(), raw, out.fds) <= 0) return Read::failed;
-  return Read::frame;
+  iovec rest[2] = {{out.json.data(), json}, {out.raw.data(), raw}};
+  return fill(socket, rest, 2, out.fds) > 0 ? Read::frame : Read::failed;
 }
 
 int write_frame(int socket, uint8_t type, uint32_t id, std::string_view json, std::string_view raw,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from functools import cached_property
 from typing import Any
 
 
@@ -39,8 +40,6 @@ class Context:
         self.function_version: str = header["version"]
         self.invoked_function_arn: str = header["arn"]
         self.memory_limit_in_mb: str = str(header["memory_mb"])
-        self.log_group_name: str = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/" + self.function_name)
-        self.log_stream_name: str = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", self.function_version)
         self.identity = CognitoIdentity()
         self.client_context: ClientContext | None = None
         self.meta: Any = header.get("meta")
@@ -50,6 +49,14 @@ class Context:
             parsed = json.loads(fields) if isinstance(fields, str) else fields
             if isinstance(parsed, dict):
                 self.client_context = ClientContext(parsed)
+
+    @cached_property
+    def log_group_name(self) -> str:
+        return os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/" + self.function_name)
+
+    @cached_property
+    def log_stream_name(self) -> str:
+        return os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", self.function_version)
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, self._deadline_ms - int(time.time() * 1000))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from types import GeneratorType
 from typing import Any
 
 from sundog.runtime import _native, host, wire
@@ -26,12 +25,6 @@ class AnswerFault(Exception):
         self.kind = kind
 
 
-def _cpu_ns() -> int:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return int((own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime) * 1e9)
-
-
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -44,7 +37,7 @@ def _event_of(raw: bytes) -> Any:
     if not raw:
         return {}
     try:
-        return json.loads(raw)
+        return json.loads(raw.decode())
     except ValueError as error:
         raise AnswerFault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
 
@@ -84,10 +77,10 @@ def _run(socket: int, number: int, header: bytes, raw: bytes, handler: Handler) 
     host._channel.running = True
     raw_handler = bool(getattr(handler, "__sundog_raw__", False))
     ok, streamed = True, False
-    started, cpu = time.perf_counter_ns(), _cpu_ns()
+    started, cpu = time.perf_counter_ns(), _native.cpu_ns()
     try:
         answer = handler(raw if raw_handler else _event_of(raw), Context(fields))
-        if inspect.isgenerator(answer):
+        if isinstance(answer, GeneratorType):
             streamed = True
             _send_pieces(socket, number, answer)
             data = b""
@@ -105,10 +98,9 @@ def _run(socket: int, number: int, header: bytes, raw: bytes, handler: Handler) 
         print(f"[ERROR] {type(error).__name__}: {error}", file=sys.stderr)
     finally:
         host._channel.running = False
-    taken, cpu = time.perf_counter_ns() - started, _cpu_ns() - cpu
+    taken, cpu = time.perf_counter_ns() - started, _native.cpu_ns() - cpu
     _flush()
-    result = {"ok": ok, "handler_ns": taken, "cpu_ns": cpu, "streamed": streamed}
-    _native.send(socket, wire.RESULT, number, wire.to_json(result), data[: wire.MAX_ANSWER])
+    _native.send(socket, wire.RESULT, number, wire.result_header(ok, taken, cpu, streamed), data[: wire.MAX_ANSWER])
 
 
 def _after_restore() -> None:
