@@ -12,7 +12,15 @@ from .steps import BUILD, PYTHON, ROOT, StepFailed, say, step
 
 FOLDER = ROOT / "bench"
 RECORDED = FOLDER / "recorded.json"
-TARGETS = ["sundog-server", "sundog-launcher", "sundog-data", "sundog_native", "http_bench", "store_bench"]
+TARGETS = [
+    "sundog-server",
+    "sundog-launcher",
+    "sundog-data",
+    "sundog-runtime-api",
+    "sundog_native",
+    "http_bench",
+    "store_bench",
+]
 WORSE = 1.2  # a ratio that is more than so many times the recorded one is a regression
 
 
