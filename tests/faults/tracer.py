@@ -8,6 +8,7 @@ has killed (what it traced goes on, untraced), or when it is ended itself. With 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -124,8 +125,9 @@ class Tracer:
 
     def attach(self, pid: int) -> None:
         """From now on, without stopping it for longer than a moment."""
-        if ptrace(SEIZE, pid, 0, OPTIONS) == 0:
-            ptrace(INTERRUPT, pid)
+        with contextlib.suppress(PermissionError):  # it has ended, and waits for its parent
+            if ptrace(SEIZE, pid, 0, OPTIONS) == 0:
+                ptrace(INTERRUPT, pid)
 
     def moment(self, pid: int) -> tuple[str, int] | None:
         """Which moment a process stands at: "before clone", and its number; None if it is none of ours."""
