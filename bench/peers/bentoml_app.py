@@ -3,7 +3,7 @@
 import bentoml
 
 
-@bentoml.service(workers=1)
+@bentoml.service(workers=1, logging={"access": {"enabled": False}})  # as uvicorn's is off
 class Risk:
     def __init__(self) -> None:
         from app import answer
