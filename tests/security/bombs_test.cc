@@ -54,7 +54,7 @@ TEST_F(BombsTest, MemoryOfEveryKindCounts) {
   Witness neighbour_witness;
   const auto neighbour = fork(*small->parked, neighbour_witness);
   for (const auto& [bomb, most, wanted] : bombs) {
-    const auto blocked = set_off(*small->parked, bomb, 4 * kSmallMb);
+    const auto blocked = set_off(*small->parked, bomb, int64_t{4} * kSmallMb);
     EXPECT_TRUE(blocked.outcome.kind == Outcome::Kind::out_of_memory || blocked.megabytes < most)
         << bomb << " got " << blocked.megabytes << " MB of a limit of " << kSmallMb;
     const auto through = set_off(*large->parked, bomb, wanted);
@@ -76,7 +76,7 @@ TEST_F(BombsTest, ProcessesAndThreadsAreCounted) {
 // What an instance reads or writes of the host's files is the page cache's, which gives way: no bomb, and no death.
 TEST_F(BombsTest, ThePageCacheGivesWay) {
   auto spec = attempts();
-  std::ofstream(spec.code / "large") << std::string(size_t{2 * kSmallMb} << 20, 'x');
+  std::ofstream(spec.code / "large") << std::string(size_t{2} * kSmallMb << 20, 'x');
   spec.limits.memory_bytes = int64_t{kSmallMb} << 20;
   const auto started = start(spec);
   ASSERT_TRUE(started->parked) << started->failure.message;
