@@ -43,7 +43,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def absent(identifier: str, what: str, unit: str, why: str) -> Figure:
     """A row for what this build or this machine cannot show."""
-    return Figure(identifier, what, unit, None, note=why)
+    return Figure(identifier, what, unit, None, note=" ".join(why.split()))
 
 
 def number(value: float | None) -> str:
@@ -52,7 +52,7 @@ def number(value: float | None) -> str:
         return "–"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
 class Report:

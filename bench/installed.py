@@ -24,7 +24,7 @@ class NotInstalled(Exception):
 def _run(command: list[str], timeout: float, **options: object) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)  # type: ignore[call-overload]
     if done.returncode != 0:
-        raise NotInstalled(f"{' '.join(command[:3])} …: {done.stderr.strip()[-400:]}")
+        raise NotInstalled(f"{Path(command[0]).name} {' '.join(command[1:3])} …: {done.stderr.strip()[-400:]}")
 
 
 def venv(name: str, packages: tuple[str, ...], timeout: float = 900) -> Path:
