@@ -23,6 +23,7 @@ TITLES = {
     "memory": "Memory of an idle instance",
     "events": "Event invocations",
     "many": "A thousand functions",
+    "density": "A thousand functions over one environment",
     "server": "The server itself",
 }
 INTRODUCTION = """# Benchmarks

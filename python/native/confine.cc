@@ -1,45 +1,33 @@
 #include "confine.h"
 
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
+#include <linux/mount.h>
+#include <net/if.h>
 #include <sched.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 
+#include "filters.h"
+#include "words.h"
+
 namespace sundog::native {
 namespace {
 
-constexpr long kMseal = 462, kLandlockCreate = 444, kLandlockRestrict = 446;
-constexpr unsigned long kMountFlags = MS_NOSUID | MS_NODEV;
-#if defined(__x86_64__)
-constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
-#endif
+constexpr long kLandlockCreate = 444, kLandlockRestrict = 446;
 
-// The only arguments that mount(2) may have, in a page that nothing can change any more: the filter compares pointers.
-struct MountWords {
-  char type[64];
-  char tmp[64];
-  char shm[64];
-  char options[256];
-};
-
-// What a template leaves for its children. One template a process.
+// What a template leaves for its forks. One a process.
 struct Parked {
-  const MountWords* words = nullptr;
+  SealedWords sealed;
+  const char* options = nullptr;  // of an instance's /tmp; null: it gets none of its own
   bool filters = true;
   int scope = -1;  // a Landlock rule set; each restrict_self() makes a domain of its own
 };
@@ -50,82 +38,6 @@ struct LandlockAttributes {  // linux/landlock.h of ABI 6
 };
 constexpr uint64_t kScopeAbstractSocketsAndSignals = 3;
 
-int make_scope() {
-  const LandlockAttributes attributes{0, 0, kScopeAbstractSocketsAndSignals};
-  return int(syscall(kLandlockCreate, &attributes, sizeof(attributes), 0));
-}
-
-class Program {
- public:
-  Program() {
-    load(offsetof(seccomp_data, arch));
-    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0));
-    answer(SECCOMP_RET_KILL_PROCESS);
-  }
-  void load(size_t offset) { code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, uint32_t(offset))); }
-  void answer(uint32_t value) { code_.push_back(BPF_STMT(BPF_RET | BPF_K, value)); }
-  void refuse() { answer(SECCOMP_RET_ERRNO | EPERM); }
-  // The next `count` instructions run only if the loaded word is / is not `value`.
-  void unless_equal_skip(uint32_t value, uint8_t count) {
-    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, count));
-  }
-  void if_equal_skip(uint32_t value, uint8_t count) {
-    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, count, 0));
-  }
-  // Refuses unless the argument is exactly `value`.
-  void require(unsigned argument, uint64_t value) {
-    const size_t at = offsetof(seccomp_data, args) + argument * sizeof(uint64_t);
-    load(at);
-    if_equal_skip(uint32_t(value), 1);
-    refuse();
-    load(at + 4);
-    if_equal_skip(uint32_t(value >> 32), 1);
-    refuse();
-  }
-  int install() {
-    const sock_fprog program{uint16_t(code_.size()), code_.data()};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 ? 0 : errno;
-  }
-
- private:
-  std::vector<sock_filter> code_;
-};
-
-// mount(2) with our words only.
-int install_template_filter(const MountWords& words) {
-  const auto pointer = [](const char* text) { return uint64_t(reinterpret_cast<uintptr_t>(text)); };
-  Program program;
-  program.load(offsetof(seccomp_data, nr));
-  program.if_equal_skip(SYS_mount, 1);
-  program.answer(SECCOMP_RET_ALLOW);
-  program.require(0, pointer(words.type));
-  program.require(2, pointer(words.type));
-  program.require(3, kMountFlags);
-  program.require(4, pointer(words.options));
-  const size_t target = offsetof(seccomp_data, args) + sizeof(uint64_t);
-  program.load(target + 4);
-  program.if_equal_skip(uint32_t(pointer(words.tmp) >> 32), 1);
-  program.refuse();
-  program.load(target);
-  program.if_equal_skip(uint32_t(pointer(words.tmp)), 2);
-  program.if_equal_skip(uint32_t(pointer(words.shm)), 1);
-  program.refuse();
-  program.answer(SECCOMP_RET_ALLOW);
-  return program.install();
-}
-
-// No mount, no unshare, whatever the arguments.
-int install_final_filter() {
-  Program program;
-  program.load(offsetof(seccomp_data, nr));
-  program.unless_equal_skip(SYS_mount, 1);
-  program.refuse();
-  program.unless_equal_skip(SYS_unshare, 1);
-  program.refuse();
-  program.answer(SECCOMP_RET_ALLOW);
-  return program.install();
-}
-
 int write_file(const char* path, const char* text) {
   const int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) return errno;
@@ -134,13 +46,19 @@ int write_file(const char* path, const char* text) {
   return error;
 }
 
-int map_user() {
-  const unsigned user = 1000;  // who every process of a tree is inside it
+// Inside, every process of a tree is the same user; `outside` is who it was before it made its namespace.
+int map_user(unsigned outside) {
   char line[32];
-  snprintf(line, sizeof(line), "%u %u 1\n", user, user);
+  snprintf(line, sizeof(line), "1000 %u 1\n", outside);
   if (const int error = write_file("/proc/self/setgroups", "deny"); error != 0 && error != EPERM) return error;
   if (const int error = write_file("/proc/self/uid_map", line)) return error;
   return write_file("/proc/self/gid_map", line);
+}
+
+int unshare_as_user(int namespaces) {
+  const unsigned outside = geteuid();
+  if (unshare(namespaces) != 0) return errno;
+  return map_user(outside);
 }
 
 int drop_capabilities() {
@@ -150,52 +68,77 @@ int drop_capabilities() {
   return syscall(SYS_capset, &header, none) == 0 ? 0 : errno;
 }
 
-int make_private_tmp(const char*& step) {
-  const MountWords& words = *parked.words;
-  if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return step = "unshare", errno;
-  if (const int error = map_user()) return step = "map the user", error;
+int mount_tmp(const char* options) {
+  const Words& words = *parked.sealed.words;
   for (const char* where : {words.tmp, words.shm}) {
-    if (syscall(SYS_mount, words.type, where, words.type, kMountFlags, words.options) != 0)
-      return step = "mount", errno;
+    if (syscall(SYS_mount, words.type, where, words.type, kTmpfsFlags, options) != 0) return errno;
   }
+  return 0;
+}
+
+int loopback_up() {
+  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno;
+  ifreq request{};
+  memcpy(request.ifr_name, "lo", 3);
+  request.ifr_flags = IFF_UP | IFF_RUNNING;
+  const int error = ioctl(fd, SIOCSIFFLAGS, &request) == 0 ? 0 : errno;
+  close(fd);
+  return error;
+}
+
+int enter_cgroups(const std::vector<int>& cgroups) {
+  for (const int fd : cgroups) {
+    if (write(fd, "0", 1) != 1) return errno;
+    close(fd);
+  }
+  return 0;
+}
+
+// A Landlock domain inside the present one: no signals and no abstract sockets to who is outside of it.
+int enter_scope() {
+  return parked.scope < 0 || syscall(kLandlockRestrict, parked.scope, 0) == 0 ? 0 : errno;
+}
+
+int open_scope(bool landlock, int& in_force) {
+  if (!landlock) return 0;
+  const LandlockAttributes attributes{0, 0, kScopeAbstractSocketsAndSignals};
+  parked.scope = int(syscall(kLandlockCreate, &attributes, sizeof(attributes), 0));
+  if (parked.scope < 0) return 0;  // an older kernel; doctor says so
+  in_force |= kScopes;
+  return enter_scope();
+}
+
+int make_private_tmp(const char*& step) {
+  if (const int error = unshare_as_user(instance_namespaces())) return step = "enter a user namespace", error;
+  if (const int error = mount_tmp(parked.options)) return step = "mount /tmp", error;
   if (const int error = drop_capabilities()) return step = "drop capabilities", error;
   return 0;
 }
 
 int confine_finally(const char*& step) {
-  if (parked.scope >= 0) {
-    if (syscall(kLandlockRestrict, parked.scope, 0) != 0) return step = "enter a Landlock scope", errno;
-    close(parked.scope);
-    parked.scope = -1;
-  }
+  if (const int error = enter_scope()) return step = "enter a Landlock scope", error;
+  if (parked.scope >= 0) close(parked.scope);
+  parked.scope = -1;
   const int error = parked.filters ? install_final_filter() : 0;
   if (error != 0) step = "install the last filter";
   return error;
 }
 
-}  // namespace
-
-namespace {
-
-// A shared mapping of a sealed memory file: not even /proc/self/mem writes to it, and mseal keeps it where it is.
-int seal_words(const char* options, int& in_force) {
-  const int memory = memfd_create("mount-words", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (memory < 0) return errno;
-  MountWords words{};
-  strcpy(words.type, "tmpfs");
-  strcpy(words.tmp, "/tmp");
-  strcpy(words.shm, "/dev/shm");
-  snprintf(words.options, sizeof(words.options), "%s", options);
-  void* page = MAP_FAILED;
-  if (ftruncate(memory, 4096) == 0 && write(memory, &words, sizeof(words)) == ssize_t(sizeof(words)) &&
-      fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) {
-    page = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, memory, 0);
+int make_namespaces(const FunctionRules& rules, const char*& step) {
+  if (const int error = unshare_as_user(function_namespaces(rules.own_network))) {
+    return step = "enter namespaces of its own", error;
   }
-  const int error = errno;
-  close(memory);
-  if (page == MAP_FAILED) return error;
-  parked.words = static_cast<const MountWords*>(page);
-  if (syscall(kMseal, page, 4096UL, 0UL) == 0) in_force |= kSealedMounts;
+  const Words& words = *parked.sealed.words;
+  if (syscall(SYS_move_mount, rules.code, words.empty, AT_FDCWD, words.task, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return step = "attach the code", errno;
+  }
+  close(rules.code);
+  if (const int error = mount_tmp(options_of(parked.sealed, rules.tmp_megabytes))) return step = "mount /tmp", error;
+  if (rules.own_network) {
+    if (const int error = loopback_up()) return step = "bring the loopback up", error;
+  }
+  if (const int error = drop_capabilities()) return step = "drop capabilities", error;
   return 0;
 }
 
@@ -205,30 +148,50 @@ int confine_template(const TemplateRules& rules, const char*& step) {
   int in_force = 0;
   parked.filters = rules.filters;
   if (rules.private_tmp) {
-    const int error = seal_words(rules.tmp_options, in_force);
-    if (error != 0) return errno = error, step = "seal the words of mount", -1;
-    if (rules.filters) {
-      errno = install_template_filter(*parked.words);
-      if (errno != 0) return step = "install the template's filter", -1;
-    }
+    errno = seal_words(rules.tmp_options, parked.sealed);
+    if (errno != 0) return step = "seal the words of mount", -1;
+    parked.options = parked.sealed.options;
+    if (parked.sealed.immovable) in_force |= kSealedMounts;
   }
-  if (rules.landlock) {
-    const int scope = make_scope();
-    if (scope >= 0) {
-      if (syscall(kLandlockRestrict, scope, 0) != 0) return step = "enter a Landlock scope", -1;
-      parked.scope = scope;
-      in_force |= kScopes;
-    }
+  if (rules.filters) {
+    errno = rules.private_tmp ? install_template_filter(*parked.sealed.words, parked.options) : install_final_filter();
+    if (errno != 0) return step = "install the template's filter", -1;
   }
-  return in_force;
+  errno = open_scope(rules.landlock, in_force);
+  return errno == 0 ? in_force : (step = "enter a Landlock scope", -1);
+}
+
+int confine_environment(const EnvironmentRules& rules, const char*& step) {
+  int in_force = 0;
+  parked.filters = rules.filters;
+  errno = seal_words_of_all_sizes(parked.sealed);
+  if (errno != 0) return step = "seal the words of mount", -1;
+  if (parked.sealed.immovable) in_force |= kSealedMounts;
+  if (rules.filters) {
+    errno = install_environment_filter(parked.sealed, rules.own_network);
+    if (errno != 0) return step = "install the template's filter", -1;
+  }
+  errno = open_scope(rules.landlock, in_force);
+  return errno == 0 ? in_force : (step = "enter a Landlock scope", -1);
+}
+
+int become_template(const FunctionRules& rules, const char*& step) {
+  if (!parked.sealed.words || rules.tmp_megabytes < 1 || rules.tmp_megabytes > parked.sealed.count) {
+    return step = "pick a size of /tmp", EINVAL;
+  }
+  if (const int error = enter_cgroups(rules.cgroups)) return step = "enter the cgroup", error;
+  if (const int error = make_namespaces(rules, step)) return error;
+  if (const int error = enter_scope()) return step = "enter a Landlock scope", error;
+  const char* const options = options_of(parked.sealed, rules.tmp_megabytes);
+  if (rules.private_tmp) parked.options = options;
+  const int error = parked.filters ? install_template_filter(*parked.sealed.words, options) : 0;
+  if (error != 0) step = "install the template's filter";
+  return error;
 }
 
 int enter_instance(const std::vector<int>& cgroups, const char*& step) {
-  for (const int fd : cgroups) {
-    if (write(fd, "0", 1) != 1) return step = "enter the cgroup", errno;
-    close(fd);
-  }
-  if (parked.words) {
+  if (const int error = enter_cgroups(cgroups)) return step = "enter the cgroup", error;
+  if (parked.options) {
     if (const int error = make_private_tmp(step)) return error;
   }
   return confine_finally(step);

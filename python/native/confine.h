@@ -1,6 +1,11 @@
-// What a template and an instance do to themselves: Landlock scopes, the narrowing filters, a private /tmp.
+// What a template and an instance do to themselves: namespaces, Landlock scopes, the narrowing filters, a private /tmp.
 //
-// Threads     confine_template() once, before any user code; enter_instance() in the child right after the fork.
+//   environment's template  confine_environment()             before the packages are imported
+//   function's template     confine_template()                in a tree of its own, or
+//                           become_template()                 after the fork from its environment's template
+//   instance                enter_instance() | enter_alone()  before the handler runs
+//
+// Threads     the process has one; each function once in its process.
 // Failure     errno, with the step in `step`.
 #pragma once
 
@@ -19,10 +24,27 @@ struct TemplateRules {
 enum InForce : int { kScopes = 1, kSealedMounts = 2 };
 int confine_template(const TemplateRules& rules, const char*& step);
 
+struct EnvironmentRules {
+  bool landlock = true, filters = true;
+  bool own_network = true;  // its functions get a network namespace each
+};
+int confine_environment(const EnvironmentRules& rules, const char*& step);
+
+struct FunctionRules {
+  int code = -1;             // a detached mount, for /var/task
+  std::vector<int> cgroups;  // both are closed
+  unsigned tmp_megabytes = 512;
+  bool own_network = true;
+  bool private_tmp = true;  // of its instances
+};
+// In the child: enters the cgroups, makes namespaces of its own with the code, a /tmp and a loopback in them, gives up
+// every right over them, and leaves to its forks no more than a private /tmp of the same size.
+int become_template(const FunctionRules& rules, const char*& step);
+
 // Enters the cgroups by their descriptors (and closes them), makes /tmp and /dev/shm its own, then gives up the means.
 int enter_instance(const std::vector<int>& cgroups, const char*& step);
 
-// The same for an instance that shares its tree with no sibling: it keeps the tree's own /tmp.
+// The same for an instance that shares its namespaces with no sibling: it keeps the /tmp that is there.
 int enter_alone(const char*& step);
 
 }  // namespace sundog::native

@@ -52,6 +52,29 @@ PyObject* confine_template(PyObject*, PyObject* arguments) {
   return in_force < 0 ? raise(errno, step) : PyLong_FromLong(in_force);
 }
 
+PyObject* confine_environment(PyObject*, PyObject* arguments) {
+  int landlock = 1, filters = 1, own_network = 1;
+  if (!PyArg_ParseTuple(arguments, "ppp", &landlock, &filters, &own_network)) return nullptr;
+  const char* step = "confine the template";
+  const int in_force = sundog::native::confine_environment({landlock != 0, filters != 0, own_network != 0}, step);
+  return in_force < 0 ? raise(errno, step) : PyLong_FromLong(in_force);
+}
+
+PyObject* become_template(PyObject*, PyObject* arguments) {
+  sundog::native::FunctionRules rules;
+  PyObject* sequence = nullptr;
+  int own_network = 1, private_tmp = 1;
+  if (!PyArg_ParseTuple(arguments, "iOIpp", &rules.code, &sequence, &rules.tmp_megabytes, &own_network, &private_tmp)) {
+    return nullptr;
+  }
+  if (!to_fds(sequence, rules.cgroups)) return nullptr;
+  rules.own_network = own_network != 0;
+  rules.private_tmp = private_tmp != 0;
+  const char* step = "become a template";
+  if (const int error = sundog::native::become_template(rules, step)) return raise(error, step);
+  return Py_BuildValue("");
+}
+
 PyObject* enter_instance(PyObject*, PyObject* arguments) {
   PyObject* sequence = nullptr;
   if (!PyArg_ParseTuple(arguments, "O", &sequence)) return nullptr;
@@ -129,6 +152,10 @@ PyObject* gather_memory(PyObject*, PyObject*) {
 PyMethodDef methods[] = {
     {"confine_template", confine_template, METH_VARARGS,
      "confine_template(tmp_options, private_tmp, landlock, filters) -> int"},
+    {"confine_environment", confine_environment, METH_VARARGS,
+     "confine_environment(landlock, filters, own_network) -> int"},
+    {"become_template", become_template, METH_VARARGS,
+     "become_template(code_fd, cgroup_fds, tmp_megabytes, own_network, private_tmp): right after the fork"},
     {"enter_instance", enter_instance, METH_VARARGS, "enter_instance(cgroup_fds): right after the fork"},
     {"enter_alone", enter_alone, METH_NOARGS, "enter_alone(): for an instance that was not forked"},
     {"receive", receive, METH_VARARGS, "receive(socket) -> (type, id, json, raw, fds), or None at the end"},

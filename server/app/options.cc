@@ -27,7 +27,7 @@ constexpr const char* kArithmetic[] = {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEA
 struct Raw {
   std::string data, launcher, worker, runtime_api, runtime, native, uv, pyarrow, level = "info";
   std::vector<std::string> pythons;
-  int64_t grace = 30, queue = 10, idle_instance = 5, idle_template = 60;
+  int64_t grace = 30, queue = 10, idle_instance = 5, idle_template = 60, idle_environment = 60;
 };
 
 void declare(CLI::App& cli, Raw& raw, Options& options) {
@@ -62,6 +62,9 @@ void declare(CLI::App& cli, Raw& raw, Options& options) {
   cli.add_option("--idle-instance", raw.idle_instance, "Seconds after which an idle instance ends")
       ->capture_default_str();
   cli.add_option("--idle-template", raw.idle_template, "Seconds after which an idle template ends")
+      ->capture_default_str();
+  cli.add_option("--idle-environment", raw.idle_environment,
+                 "Seconds after which an environment's template without functions ends")
       ->capture_default_str();
   cli.add_flag("--no-metrics", options.closed_metrics, "Ask for a key on /metrics");
   cli.add_flag("--until-stdin-ends", options.until_stdin_ends,
@@ -99,6 +102,7 @@ Parsed parse_options(int count, char** words) {
   options.queue_limit = std::chrono::seconds(raw.queue);
   options.idle_instance = std::chrono::seconds(raw.idle_instance);
   options.idle_template = std::chrono::seconds(raw.idle_template);
+  options.idle_environment = std::chrono::seconds(raw.idle_environment);
   struct stat input{};
   const bool known = ::fstat(STDIN_FILENO, &input) == 0;
   if (options.until_stdin_ends && !(known && (S_ISFIFO(input.st_mode) || S_ISSOCK(input.st_mode)))) {

@@ -181,6 +181,8 @@ Status WholeServer::open_runtime() {
   sandbox.native_extension = options_.native;
   sandbox.data = folder_.path();
   sandbox.strict = options_.strict;
+  sandbox.environment_idle = options_.idle_environment;
+  sandbox.environment_budget_bytes = (options_.memory_mb << 20) / 4;
   SUNDOG_TRY(local, sandbox::start_local_sandbox(loop_, clock_, log_, sandbox));
   sandbox_ = std::move(local);
   add_builtins();

@@ -91,6 +91,7 @@ Result<sandbox::TemplateSpec> template_spec(const functions::Version& version,
   }
   sandbox::TemplateSpec spec;
   spec.name = process_name(version);
+  spec.tenant = version.tenant;
   std::string python = config.runtime.substr(kPython.size());
   if (!config.environment_id.empty()) {
     SUNDOG_TRY(environment, built_environment(config, environments));

@@ -34,6 +34,11 @@ enum class FrameType : uint8_t {
   forked = 19,
   exited = 20,
   configured = 21,
+  // Between server and an environment's template.
+  configure_environment = 22,
+  preload = 23,
+  preloaded = 24,
+  fork_template = 25,
 };
 
 struct Frame {

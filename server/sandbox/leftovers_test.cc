@@ -84,14 +84,14 @@ class LeftoversTest : public SandboxTest {
 TEST_F(LeftoversTest, TwoHundredMixedDeaths) {
   const auto started = start(kFunction, 64);
   ASSERT_TRUE(started->parked);
-  // At rest: pid 1 and the template, its cell and the one kept ready.
+  // At rest: pid 1, the environment's template and the function's, their cells and the one kept ready.
   int quiet = 0;
   ASSERT_TRUE(loop_.run_until([&] {
-    quiet = count().cgroups == 2 * hierarchies() ? quiet + 1 : 0;
+    quiet = count().cgroups == 3 * hierarchies() ? quiet + 1 : 0;
     return quiet > 20;
   }));
   const Counts before = count();
-  EXPECT_EQ(before.sandbox_processes, 2U);
+  EXPECT_EQ(before.sandbox_processes, 3U);
   for (int i = 0; i < 200; ++i) {
     Witness witness;
     auto instance = fork(*started->parked, witness);
@@ -108,6 +108,9 @@ TEST_F(LeftoversTest, TwoHundredMixedDeaths) {
 }
 
 TEST_F(LeftoversTest, TemplatesLeaveNothing) {
+  LocalSandboxOptions options;
+  options.environment_idle = Millis{1};
+  open_sandbox(options);
   const auto before = count();
   for (int i = 0; i < 5; ++i) {
     auto started = start(kFunction, 64);
@@ -138,6 +141,9 @@ TEST_F(LeftoversTest, AClosedSandboxLeavesNothing) {
 }
 
 TEST_F(LeftoversTest, ADeadLauncherTakesEverythingWithItAndComesBack) {
+  LocalSandboxOptions options;
+  options.environment_idle = Millis{1};
+  open_sandbox(options);
   auto started = start(kFunction, 64);
   std::string reason;
   started->parked->on_death([&](std::string why) { reason = std::move(why); });

@@ -1,11 +1,12 @@
 #include "sandbox/local_sandbox.h"
 
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <cstdio>
 
 #include "base/crypto.h"
-#include "sandbox/local_template.h"
+#include "sandbox/environment_templates.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -44,7 +45,10 @@ class LocalSandbox final : public Sandbox {
       : options_(std::move(options)),
         launcher_(std::move(launcher)),
         doctor_(std::move(doctor)),
-        starting_{loop, clock, log, *launcher_, options_, {}} {}
+        starting_{loop, clock, log, *launcher_, options_, nullptr, {}},
+        environments_(starting_) {
+    starting_.environments = &environments_;
+  }
 
   void start_template(TemplateSpec spec, Callback<std::shared_ptr<TemplateStart>> on_started) override {
     if (auto refused = check(spec); !refused.ok()) {
@@ -82,6 +86,9 @@ class LocalSandbox final : public Sandbox {
           start_native_in(std::move(*cell), std::move(spec), events, std::move(on_ready));
         });
   }
+
+  int64_t shared_bytes() const override { return environments_.memory_bytes(); }
+  Json environment_templates() const override { return environments_.describe(); }
 
   Json doctor() const override {
     Json rows = doctor_;
@@ -151,6 +158,7 @@ class LocalSandbox final : public Sandbox {
   std::unique_ptr<LauncherClient> launcher_;
   Json doctor_;
   Starting starting_;
+  EnvironmentTemplates environments_;
   std::map<LocalTemplate*, std::unique_ptr<LocalTemplate>> templates_;  // not parked yet
 };
 
@@ -158,6 +166,9 @@ class LocalSandbox final : public Sandbox {
 
 Result<std::unique_ptr<Sandbox>> start_local_sandbox(net::Loop& loop, Clock& clock, Log& log,
                                                      LocalSandboxOptions options) {
+  if (options.environment_budget_bytes <= 0) {
+    options.environment_budget_bytes = int64_t(sysconf(_SC_PHYS_PAGES)) / 4 * sysconf(_SC_PAGE_SIZE);
+  }
   if (options.name.empty()) options.name = sha256_hex(options.data.string()).substr(0, 12);
   Json doctor = ask_launcher(options.launcher);
   std::string missing;

@@ -22,15 +22,20 @@ struct LeftOut {
   bool seccomp = false, user_namespace = false, network = false, read_only = false, landlock = false;
   bool private_tmp = false;
   bool tree = false, pids = false, ipc = false, uts = false, rights = false, setuid = false;
+  bool operator==(const LeftOut&) const = default;
 };
 
 struct LocalSandboxOptions {
-  Path launcher;          // the program sundog-launcher
-  Path runtime;           // the folder python/sundog/runtime
-  Path native_extension;  // _native.abi3.so
-  Path data;              // the server's data folder: names our cgroups, and its disk is looked at by doctor()
-  std::string name;       // of our cgroups; empty: made of `data`
-  bool strict = false;    // refuse to start where a rule cannot be kept
+  Path launcher;                   // the program sundog-launcher
+  Path runtime;                    // the folder python/sundog/runtime
+  Path native_extension;           // _native.abi3.so
+  Path data;                       // the server's data folder: names our cgroups, and its disk is looked at by doctor()
+  std::string name;                // of our cgroups; empty: made of `data`
+  bool share_environments = true;  // functions of one tenant and environment share a template of its imports
+  Duration environment_idle = std::chrono::seconds(60);  // without functions, before such a template ends
+  int64_t environment_budget_bytes = 0;                  // of all of them together; 0: a quarter of the machine's
+  int64_t environment_memory_bytes = 4LL << 30;          // the limit of one
+  bool strict = false;                                   // refuse to start where a rule cannot be kept
   bool insecure_test = false;
   LeftOut left_out;  // ignored unless insecure_test
 };

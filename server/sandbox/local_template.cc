@@ -1,8 +1,7 @@
 #include "sandbox/local_template.h"
 
-#include <sys/wait.h>
-
 #include "sandbox/endings.h"
+#include "sandbox/environment_templates.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -10,105 +9,14 @@ namespace {
 constexpr size_t kInitOutput = 64 << 10;
 constexpr Duration kForkLimit = std::chrono::seconds(20);         // hooks after the restore may take 10 s
 constexpr Duration kInterpreterStart = std::chrono::seconds(10);  // before init's own time begins to matter
-const std::string kRuntime = "/opt/sundog/runtime/sundog/runtime";
-const std::string kExtension = "/opt/sundog/native/_native.abi3.so";
-
-std::string environment_folder(size_t index) {
-  return "/opt/sundog/env/" + std::to_string(index);
-}
-
-// A wait status as the launcher tells it: exit status, or 128 + signal.
-int plain_status(int64_t status) {
-  const int raw = int(status);
-  return WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
-}
-
-Limits for_init(Limits limits) {
-  // As on Lambda, init has a whole core whatever the memory size.
-  limits.cpu_millis = std::max(limits.cpu_millis, 1000);
-  return limits;
-}
+constexpr Duration kEnvironmentStart =
+    std::chrono::seconds(60);  // the same where packages may have to be imported first
 
 }  // namespace
 
-void Starting::adopt(std::unique_ptr<LocalInstance> instance, Duration limit,
-                     Callback<std::unique_ptr<Instance>> on_ready) {
-  auto* key = instance.get();
-  instances[key] = std::move(instance);
-  const auto timer = loop.run_after(limit, [key] { key->kill(); });
-  key->on_ready([this, key, timer, on_ready = std::move(on_ready)](const Status& status) {
-    loop.cancel(timer);
-    auto found = instances.find(key);
-    std::unique_ptr<Instance> ready = std::move(found->second);
-    instances.erase(found);
-    if (status.ok()) return on_ready(std::move(ready));
-    // Not from inside its own callback.
-    loop.post([dead = std::shared_ptr<Instance>(std::move(ready))] {});
-    on_ready(status.error());
-  });
-}
-
-uint32_t Starting::rules_left_out() const {
-  if (!options.insecure_test) return 0;
-  const auto& out = options.left_out;
-  uint32_t rules = 0;
-  for (const auto& [left_out, rule] : {std::pair{out.seccomp, launcher::kRuleSeccomp},
-                                       {out.user_namespace, launcher::kRuleUserNamespace},
-                                       {out.network, launcher::kRuleNetwork},
-                                       {out.read_only, launcher::kRuleReadOnly},
-                                       {out.tree, launcher::kRuleTree},
-                                       {out.pids, launcher::kRulePids},
-                                       {out.ipc, launcher::kRuleIpc},
-                                       {out.uts, launcher::kRuleUts},
-                                       {out.rights, launcher::kRuleRights},
-                                       {out.setuid, launcher::kRuleSetuid}}) {
-    if (left_out) rules |= rule;
-  }
-  return rules;
-}
-
-TreeStart Starting::python_tree(const TemplateSpec& spec, uint64_t cell, UniqueFd socket, UniqueFd output) const {
-  TreeStart tree;
-  tree.kind = launcher::TreeKind::python_template;
-  std::error_code ignored;
-  const Path interpreter = std::filesystem::canonical(spec.python, ignored);
-  const Path prefix = interpreter.parent_path().parent_path();
-  tree.argv = {interpreter.string(), "-I", "-S", "-B", "-X", "utf8", kRuntime + "/template.py", kExtension};
-  tree.environment = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8"};
-  if (prefix != "/usr") tree.mounts.push_back({prefix, prefix.string(), false});
-  tree.mounts.push_back({options.runtime, kRuntime, false});
-  tree.mounts.push_back({options.native_extension, kExtension, false});
-  tree.mounts.push_back({spec.code, "/var/task", false});
-  for (size_t i = 0; i < spec.site_packages.size(); ++i) {
-    tree.mounts.push_back({spec.site_packages[i], environment_folder(i), false});
-  }
-  tree.limits = for_init(spec.limits);
-  tree.network = spec.network;
-  tree.without_rules = rules_left_out();
-  tree.cell = cell;
-  tree.socket = std::move(socket);
-  tree.output = std::move(output);
-  return tree;
-}
-
-Frame Starting::configuration(const TemplateSpec& spec, bool alone) const {
-  auto paths = Json::array({"/var/task"});
-  for (size_t i = 0; i < spec.site_packages.size(); ++i) paths.push_back(environment_folder(i));
-  Frame frame;
-  frame.type = FrameType::configure;
-  frame.json = dump({{"handler", spec.handler},
-                     {"paths", paths},
-                     {"environment", spec.environment},
-                     {"tmp_options", "size=" + std::to_string(spec.limits.tmp_bytes) + ",mode=1777"},
-                     {"private_tmp", !(options.insecure_test && options.left_out.private_tmp)},
-                     {"landlock", !(options.insecure_test && options.left_out.landlock)},
-                     {"filters", !(options.insecure_test && options.left_out.seccomp)},
-                     {"alone", alone}});
-  return frame;
-}
-
 LocalTemplate::~LocalTemplate() {
   *here_ = false;
+  if (exit_) exit_->on_known = nullptr;
   if (init_timer_ != 0) starting_.loop.cancel(init_timer_);
   for (auto& [number, exit] : exits_) exit->tell(-1);
   if (control_) control_->close();
@@ -126,6 +34,96 @@ LocalTemplate::~LocalTemplate() {
 void LocalTemplate::start(OnStarted on_started) {
   on_started_ = std::move(on_started);
   alive_ = true;
+  why_own_ = starting_.environments->why_not(spec_);
+  shared_ = why_own_.empty();
+  if (shared_) {
+    start_shared();
+  } else {
+    start_own();
+  }
+}
+
+void LocalTemplate::prepare_fork(OnPrepared on_prepared) {
+  auto& launcher = starting_.launcher;
+  launcher.make_cell(for_init(spec_.limits), false,
+                     [&launcher, code = spec_.code, on_prepared = std::move(on_prepared)](Result<Cell> made) {
+                       if (!made.ok()) return on_prepared(made.error(), {});
+                       const auto cell = std::make_shared<Cell>(std::move(*made));
+                       launcher.clone_mount(code, [&launcher, cell, on_prepared](Result<UniqueFd> cloned) {
+                         if (cloned.ok()) return on_prepared(std::move(*cell), std::move(*cloned));
+                         launcher.remove_cell(cell->id);
+                         on_prepared(cloned.error(), {});
+                       });
+                     });
+}
+
+void LocalTemplate::start_shared() {
+  prepare_fork(
+      [this, here = std::weak_ptr<bool>(here_), &launcher = starting_.launcher](Result<Cell> cell, UniqueFd code) {
+        const auto still = here.lock();
+        if (!still || !*still) {
+          if (cell.ok()) launcher.remove_cell(cell->id);
+          return;
+        }
+        if (!cell.ok()) return start_over(cell.error().message);
+        start_fork(std::move(*cell), std::move(code));
+      });
+}
+
+bool LocalTemplate::open_channels(UniqueFd& socket, UniqueFd& output) {
+  auto sockets = make_socket_pair();
+  auto pipe = make_output_pipe();
+  if (!sockets.ok() || !pipe.ok()) {
+    finish_start(sockets.ok() ? pipe.error() : sockets.error());
+    return false;
+  }
+  control_ = std::make_unique<FrameChannel>(starting_.loop, std::move(sockets->first));
+  output_ = std::make_unique<OutputReader>(starting_.loop, std::move(pipe->first), [this](std::string_view text) {
+    init_output_.append(text.substr(0, kInitOutput - std::min(kInitOutput, init_output_.size())));
+  });
+  control_->open({[this](const Frame& frame) { on_frame(frame); }, [this](const std::string&) { on_gone(); }});
+  socket = std::move(sockets->second);
+  output = std::move(pipe->second);
+  return true;
+}
+
+void LocalTemplate::start_fork(Cell cell, UniqueFd code) {
+  cell_ = std::move(cell);
+  TemplateFork fork;
+  if (!open_channels(fork.control, fork.output)) return;
+  fork.code = std::move(code);
+  fork.attach = std::exchange(cell_.attach, {});
+  fork.tmp_bytes = spec_.limits.tmp_bytes;
+  const auto environment = starting_.environments->of(spec_);
+  control_->send(starting_.configuration(spec_, false));
+  limit_start(kEnvironmentStart);
+  exit_ = environment->fork(std::move(fork));
+  exit_->on_known = [this] { on_exit_known(exit_->status); };
+}
+
+// A fork's end is told by its parent. When the parent itself ends nobody knows, and the fork goes on.
+void LocalTemplate::on_exit_known(int status) {
+  if (status >= 0 || !control_->is_open()) on_process_end(status);
+}
+
+void LocalTemplate::start_over(const std::string& reason) {
+  if (init_timer_ != 0) starting_.loop.cancel(init_timer_);
+  init_timer_ = 0;
+  if (exit_) exit_->on_known = nullptr;
+  if (control_) control_->close();
+  if (output_) output_->close();
+  // Not from inside their own callbacks.
+  starting_.loop.post([control = std::shared_ptr<FrameChannel>(std::move(control_)),
+                       output = std::shared_ptr<OutputReader>(std::move(output_))] {});
+  starting_.launcher.remove_cell(std::exchange(cell_.id, 0));
+  starting_.log.info("template_in_a_tree_of_its_own", {{"template", spec_.name}, {"reason", reason}});
+  shared_ = configured_ = false;
+  why_own_ = reason;
+  init_output_.clear();
+  start_own();
+}
+
+void LocalTemplate::start_own() {
   starting_.launcher.make_cell(
       for_init(spec_.limits), true, [this, here = std::weak_ptr<bool>(here_)](Result<Cell> cell) {
         const auto still = here.lock();
@@ -133,21 +131,15 @@ void LocalTemplate::start(OnStarted on_started) {
           return;  // the launcher's begin() of the next run removes it; the sandbox is going away
         }
         if (!cell.ok()) return finish_start(cell.error());
-        start_in(std::move(*cell));
+        start_own_in(std::move(*cell));
       });
 }
 
-void LocalTemplate::start_in(Cell cell) {
+void LocalTemplate::start_own_in(Cell cell) {
   cell_ = std::move(cell);
-  auto sockets = make_socket_pair();
-  auto pipe = make_output_pipe();
-  if (!sockets.ok() || !pipe.ok()) return finish_start(sockets.ok() ? pipe.error() : sockets.error());
-  control_ = std::make_unique<FrameChannel>(starting_.loop, std::move(sockets->first));
-  output_ = std::make_unique<OutputReader>(starting_.loop, std::move(pipe->first), [this](std::string_view text) {
-    init_output_.append(text.substr(0, kInitOutput - std::min(kInitOutput, init_output_.size())));
-  });
-  control_->open({[this](const Frame& frame) { on_frame(frame); }, [this](const std::string&) { on_gone(); }});
-  auto tree = starting_.python_tree(spec_, cell_.id, std::move(sockets->second), std::move(pipe->second));
+  UniqueFd socket, output;
+  if (!open_channels(socket, output)) return;
+  auto tree = starting_.python_tree(spec_, cell_.id, std::move(socket), std::move(output));
   const auto guard = std::weak_ptr<bool>(here_);
   const auto here = [guard] {
     const auto still = guard.lock();
@@ -161,20 +153,32 @@ void LocalTemplate::start_in(Cell cell) {
       [this, here](int status) {
         if (!here()) return;
         tree_ = 0;
-        // Its last words (why init failed) may stand in the socket still, while the launcher's report overtook them.
-        if (on_started_) control_->drain();
-        if (!here()) return;
-        if (on_started_) return ended_in_init(status);
-        if (alive_) on_gone();
+        on_process_end(status);
       });
   control_->send(starting_.configuration(spec_, false));
   limit_start(kInterpreterStart);
+}
+
+void LocalTemplate::on_process_end(int status) {
+  const auto here = std::weak_ptr<bool>(here_);
+  const auto gone = [&here] {
+    const auto still = here.lock();
+    return !still || !*still;
+  };
+  // Its last words (why init failed) may stand in the socket still, while the report of its end overtook them.
+  const bool was_shared = shared_;
+  if (on_started_ && control_) control_->drain();
+  if (gone() || shared_ != was_shared) return;  // those words made it begin again in a tree of its own
+  if (on_started_ && shared_ && !configured_) return start_over("it could not be forked from its environment's");
+  if (on_started_) return ended_in_init(status);
+  if (alive_) on_gone();
 }
 
 void LocalTemplate::limit_start(Duration limit) {
   if (init_timer_ != 0) starting_.loop.cancel(init_timer_);
   init_timer_ = starting_.loop.run_after(limit, [this] {
     init_timer_ = 0;
+    if (shared_ && !configured_) return start_over("its environment's template did not fork in time");
     auto start = std::make_shared<TemplateStart>();
     const auto seconds = double(spec_.init_timeout.count()) / 1000;
     char message[64];
@@ -197,7 +201,10 @@ void LocalTemplate::finish_start(Result<std::shared_ptr<TemplateStart>> result) 
 void LocalTemplate::on_frame(const Frame& frame) {
   auto fields = parse_json(frame.json, "a template's message");
   if (!fields.ok() || !fields->is_object()) return on_gone();
-  if (frame.type == FrameType::configured && on_started_) return limit_start(spec_.init_timeout);
+  if (frame.type == FrameType::configured && on_started_) {
+    configured_ = true;
+    return limit_start(spec_.init_timeout);
+  }
   if (frame.type == FrameType::parked && on_started_) return on_parked(*fields);
   if (frame.type == FrameType::forked) return on_forked(frame.id, *fields);
   if (frame.type == FrameType::exited) return on_exited(frame.id, *fields);
@@ -208,6 +215,9 @@ void LocalTemplate::on_parked(const Json& fields) {
   auto start = std::make_shared<TemplateStart>();
   if (!get_bool(fields, "ok", false).ok()) return on_gone();
   if (!fields.value("ok", false)) {
+    if (const auto name = get_string(fields, "shadowed", ""); shared_ && name.ok() && !name->empty()) {
+      return start_over("its own module " + *name + " stands before its environment's");
+    }
     const auto failure = fields.value("failure", Json::object());
     if (!failure.is_object()) return on_gone();
     const auto type = get_string(failure, "type", "Runtime.Unknown"), message = get_string(failure, "message", "");
@@ -222,6 +232,12 @@ void LocalTemplate::on_parked(const Json& fields) {
   const auto fork_safe = get_bool(fields, "fork_safe", false);
   if (!init.ok() || !memory.ok() || !reason.ok() || !fork_safe.ok()) return on_gone();
   start->ready = {Duration(*init), *memory, *fork_safe, *reason};
+  if (shared_) {
+    // What it shares with its environment's template is counted there.
+    if (const auto own = cell_.usage_bytes(); own > 0) start->ready.memory_bytes = own;
+    starting_.environments->learn(spec_, fields.value("modules", Json::array()));
+  }
+  start->ready.why_own_tree = why_own_;
   parked_ = true;
   fork_safe_ = *fork_safe;
   if (!fork_safe_) {
@@ -250,8 +266,9 @@ void LocalTemplate::ended_in_init(int status) {
 void LocalTemplate::on_gone() {
   if (control_) control_->close();
   if (!parked_) {
-    // Its end comes with its status from the launcher; what init left running must not hold that up.
+    // Its end comes with its status from its parent or the launcher; what init left running must not hold that up.
     starting_.launcher.kill_cell(cell_.id);
+    if (on_started_ && shared_ && exit_ && exit_->known) on_process_end(exit_->status);
     return;
   }
   if (!alive_ || !fork_safe_) return;
@@ -358,20 +375,23 @@ void LocalTemplate::on_exited(uint32_t number, const Json& fields) {
 }
 
 void LocalTemplate::start_alone(Fork request) {
+  const auto shared_request = std::make_shared<Fork>(std::move(request));
+  const auto here = std::weak_ptr<bool>(here_);
+  const auto start_in = [this, here, &launcher = starting_.launcher, shared_request](Result<Cell> cell, UniqueFd code) {
+    const auto still = here.lock();
+    if (!cell.ok()) return shared_request->on_ready(cell.error());
+    if (!still || !*still) {
+      launcher.remove_cell(cell->id);
+      return shared_request->on_ready(fail(Code::cancelled, "The template was ended."));
+    }
+    start_alone_in(std::move(*cell), std::move(code), std::move(*shared_request));
+  };
+  if (shared_) return prepare_fork(start_in);
   starting_.launcher.make_cell(for_init(spec_.limits), true,
-                               [this, here = std::weak_ptr<bool>(here_), &launcher = starting_.launcher,
-                                request = std::move(request)](Result<Cell> cell) mutable {
-                                 const auto still = here.lock();
-                                 if (!cell.ok()) return request.on_ready(cell.error());
-                                 if (!still || !*still) {
-                                   launcher.remove_cell(cell->id);
-                                   return request.on_ready(fail(Code::cancelled, "The template was ended."));
-                                 }
-                                 start_alone_in(std::move(*cell), std::move(request));
-                               });
+                               [start_in](Result<Cell> cell) { start_in(std::move(cell), {}); });
 }
 
-void LocalTemplate::start_alone_in(Cell cell, Fork request) {
+void LocalTemplate::start_alone_in(Cell cell, UniqueFd code, Fork request) {
   auto control = make_socket_pair();
   auto sockets = make_socket_pair();
   auto pipe = make_output_pipe();
@@ -380,23 +400,30 @@ void LocalTemplate::start_alone_in(Cell cell, Fork request) {
     return request.on_ready(fail(Code::unavailable, "No descriptors are left for an instance."));
   }
   auto exit = std::make_shared<ExitNote>();
-  auto tree = starting_.python_tree(spec_, cell.id, std::move(control->second), std::move(pipe->second));
-  const uint64_t id = starting_.launcher.start_tree(
-      std::move(tree),
-      [exit](const Result<int>& pid) {
-        if (!pid.ok()) exit->tell(-1);
-      },
-      [exit](int status) { exit->tell(status); });
+  uint64_t tree = 0;
+  if (shared_) {
+    TemplateFork fork{std::move(control->second), std::move(pipe->second), std::move(code),
+                      std::exchange(cell.attach, {}), spec_.limits.tmp_bytes};
+    exit = starting_.environments->of(spec_)->fork(std::move(fork));
+  } else {
+    tree = starting_.launcher.start_tree(
+        starting_.python_tree(spec_, cell.id, std::move(control->second), std::move(pipe->second)),
+        [exit](const Result<int>& pid) {
+          if (!pid.ok()) exit->tell(-1);
+        },
+        [exit](int status) { exit->tell(status); });
+  }
   auto instance = std::make_unique<LocalInstance>(
       starting_.loop, starting_.clock, starting_.launcher, request.events,
-      LocalInstance::Parts{spec_.name, std::move(sockets->first), std::move(pipe->first), std::move(cell), id, exit});
+      LocalInstance::Parts{spec_.name, std::move(sockets->first), std::move(pipe->first), std::move(cell), tree, exit});
   auto channel = std::make_shared<FrameChannel>(starting_.loop, std::move(control->first));
   auto frame = starting_.configuration(spec_, true);
   frame.fds.push_back(std::move(sockets->second));
   channel->open({[](const Frame&) {}, [](const std::string&) {}});
   channel->send(std::move(frame));
   instance->keep(std::move(channel));
-  starting_.adopt(std::move(instance), spec_.init_timeout + kInterpreterStart, std::move(request.on_ready));
+  starting_.adopt(std::move(instance), spec_.init_timeout + (shared_ ? kEnvironmentStart : kInterpreterStart),
+                  std::move(request.on_ready));
 }
 
 }  // namespace sundog::sandbox

@@ -1,7 +1,6 @@
-// LocalTemplate: one parked Python process and the forks it makes. Starting holds what is between a request and an
-// instance that is ready.
+// LocalTemplate: one parked Python process of a function's, and the forks it makes.
 //
-// Ownership   Starting is the sandbox's; a LocalTemplate is the sandbox's until it is parked, then the caller's.
+// Ownership   the sandbox's until it is parked, then the caller's.
 // Threads     the loop thread.
 #pragma once
 
@@ -10,27 +9,9 @@
 #include <memory>
 #include <string>
 
-#include "sandbox/local_instance.h"
-#include "sandbox/local_sandbox.h"
+#include "sandbox/starting.h"
 
 namespace sundog::sandbox {
-
-// What every part needs, and the instances that are not ready yet.
-struct Starting {
-  net::Loop& loop;
-  Clock& clock;
-  Log& log;
-  LauncherClient& launcher;
-  const LocalSandboxOptions& options;
-  std::map<LocalInstance*, std::unique_ptr<LocalInstance>> instances;
-
-  // Keeps the instance until it is ready, has failed, or `limit` is over.
-  void adopt(std::unique_ptr<LocalInstance> instance, Duration limit, Callback<std::unique_ptr<Instance>> on_ready);
-  TreeStart python_tree(const TemplateSpec& spec, uint64_t cell, UniqueFd socket, UniqueFd output) const;
-  // The CONFIGURE frame; `alone`: the template becomes the instance itself.
-  Frame configuration(const TemplateSpec& spec, bool alone) const;
-  uint32_t rules_left_out() const;
-};
 
 class LocalTemplate final : public Template {
  public:
@@ -39,7 +20,8 @@ class LocalTemplate final : public Template {
   LocalTemplate(Starting& starting, TemplateSpec spec) : starting_(starting), spec_(std::move(spec)) {}
   ~LocalTemplate() override;
 
-  // `on_started` gets everything but `parked`, which its caller owns already.
+  // `on_started` gets everything but `parked`, which its caller owns already. It begins as a fork of its environment's
+  // template where it may share one, else, or if that fails, in a process tree of its own.
   void start(OnStarted on_started);
 
   void fork(InstanceEvents& events, Callback<std::unique_ptr<Instance>> on_ready) override;
@@ -52,7 +34,17 @@ class LocalTemplate final : public Template {
     InstanceEvents& events;
     Callback<std::unique_ptr<Instance>> on_ready;
   };
-  void start_in(Cell cell);
+  // What a fork of the environment's template needs beside sockets: a cell that it enters, and its code.
+  using OnPrepared = std::function<void(Result<Cell> cell, UniqueFd code)>;
+  void prepare_fork(OnPrepared on_prepared);
+  void start_shared();
+  void start_fork(Cell cell, UniqueFd code);
+  void start_own();
+  void start_own_in(Cell cell);
+  void start_over(const std::string& reason);
+  bool open_channels(UniqueFd& socket, UniqueFd& output);
+  void on_exit_known(int status);
+  void on_process_end(int status);
   void on_frame(const Frame& frame);
   void on_parked(const Json& fields);
   void on_forked(uint32_t number, const Json& fields);
@@ -64,13 +56,16 @@ class LocalTemplate final : public Template {
   void order_cell();
   void fork_in(Cell cell, Fork request);
   void start_alone(Fork request);
-  void start_alone_in(Cell cell, Fork request);
+  void start_alone_in(Cell cell, UniqueFd code, Fork request);
 
   Starting& starting_;
   TemplateSpec spec_;
   bool alive_ = false, parked_ = false, fork_safe_ = true, cell_ordered_ = false;
+  bool shared_ = false, configured_ = false;
+  std::string why_own_;  // why it is not shared
   Cell cell_;
-  uint64_t tree_ = 0;
+  uint64_t tree_ = 0;               // of its own
+  std::shared_ptr<ExitNote> exit_;  // of a fork
   std::unique_ptr<FrameChannel> control_;
   std::unique_ptr<OutputReader> output_;
   std::string init_output_;

@@ -45,6 +45,7 @@ struct Limits {
 
 struct TemplateSpec {
   std::string name;                 // for logs: "default/clients-risk:3"
+  std::string tenant;               // functions of different tenants share nothing
   Path python;                      // interpreter on the host, e.g. /usr/bin/python3.11
   Path code;                        // extracted package, read-only at /var/task
   std::vector<Path> site_packages;  // environment folders, read-only at /opt/sundog/env/<n>, on sys.path in order
@@ -76,7 +77,8 @@ struct TemplateReady {
   Duration init{};           // wall time of import and init
   int64_t memory_bytes = 0;  // resident when parked
   bool fork_safe = true;
-  std::string reason;  // why not fork-safe: "2 threads were left running by init"
+  std::string reason;        // why not fork-safe: "2 threads were left running by init"
+  std::string why_own_tree;  // why it does not share its environment's template; empty if it does
 };
 
 struct InvokeRequest {
@@ -175,6 +177,10 @@ class Sandbox {
   virtual ~Sandbox() = default;
   virtual void start_template(TemplateSpec spec, Callback<std::shared_ptr<TemplateStart>> on_started) = 0;
   virtual void start_native(NativeSpec spec, InstanceEvents& events, Callback<std::unique_ptr<Instance>> on_ready) = 0;
+  // What functions share, counted for none of them: resident now, and each template of an environment as
+  // {"tenant","packages","network","state","memory_mb","functions","modules","reason"}.
+  virtual int64_t shared_bytes() const { return 0; }
+  virtual Json environment_templates() const { return Json::array(); }
   // What this machine offers and what is missing, for `sundog doctor`: [{"check","ok","detail","without"}].
   virtual Json doctor() const = 0;
 };

@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import GeneratorType
-from typing import Any
+from typing import Any, NoReturn
 
-from sundog.runtime import _native, host, wire
+from sundog.runtime import _native, host, randomness, snapshots, wire
 from sundog.runtime.context import Context
-from sundog.runtime.failures import handler_error
+from sundog.runtime.failures import handler_error, init_failure
 
 Handler = Callable[[Any, Context], Any]
 
@@ -103,27 +103,33 @@ def _run(socket: int, number: int, header: bytes, raw: bytes, handler: Handler) 
     _native.send(socket, wire.RESULT, number, wire.result_header(ok, taken, cpu, streamed), data[: wire.MAX_ANSWER])
 
 
-def _after_restore() -> None:
-    """Runs what user code registered with snapshot_restore_py, in order."""
-    hooks = sys.modules.get("snapshot_restore_py")
-    if hooks is not None:
-        for function, arguments, keywords in hooks.get_after_restore():
-            function(*arguments, **keywords)
+def _restore() -> dict[str, Any] | None:
+    """What makes this instance different from the others. What went wrong in the user's hooks, as init's failures look."""
+    try:
+        randomness.reseed()
+        snapshots.run_after_restore()
+    except BaseException as error:
+        failure = init_failure(error)
+        print(f"[ERROR] {failure['type']}: {failure['message']}", file=sys.stderr)
+        return failure
+    return None
 
 
-def _reseed() -> None:
-    """`random` reseeds itself after a fork; numpy's global generator would be the same in every instance."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(int.from_bytes(os.urandom(4), "little"))
+def _answer_with(socket: int, number: int, header: bytes, failure: dict[str, Any]) -> NoReturn:
+    """The invocation that this instance was made for gets the failure; there is no second one."""
+    error = {"errorMessage": failure["message"], "errorType": failure["type"],
+             "requestId": json.loads(header)["request_id"], "stackTrace": failure["stack"]}  # fmt: skip
+    _flush()
+    result = {"ok": False, "handler_ns": 0, "cpu_ns": 0, "streamed": False}
+    _native.send(socket, wire.RESULT, number, wire.to_json(result), wire.marshal(error)[: wire.MAX_ANSWER])
+    os._exit(1)
 
 
-def serve(socket: int, handler: Handler) -> None:
+def serve(socket: int, handler: Handler) -> NoReturn:
     """Announces the instance and serves it; never returns."""
     status = 0
     try:
-        _reseed()
-        _after_restore()
+        failure = _restore()
         host._channel.socket = socket
         _native.send(socket, wire.READY, 0, wire.to_json({"pid": os.getpid()}), b"")
         while True:
@@ -135,6 +141,8 @@ def serve(socket: int, handler: Handler) -> None:
                 os.close(fd)
             if kind != wire.INVOKE:
                 raise RuntimeError(f"The host sent a frame of type {kind} to an idle instance.")
+            if failure is not None:
+                _answer_with(socket, number, header, failure)
             _run(socket, number, header, raw, handler)
     except SystemExit as error:
         if isinstance(error.code, int):

@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any
 
+from sundog.runtime import randomness, snapshots
 from sundog.runtime.failures import InitFault, stack_of
 from sundog.runtime.instance import Handler, RequestIds
 
@@ -27,8 +28,19 @@ class _LambdaLog(logging.Handler):
         sys.stdout.write(f"[{record.levelname}]\t{moment}\t{RequestIds.current}\t{self.format(record)}\n")
 
 
-def prepare(environment: dict[str, str], paths: list[str]) -> None:
-    """Environment variables, sys.path and streams, as the user's code expects them."""
+def prepare_process(paths: list[str]) -> None:
+    """sys.path, streams and logging, as the user's code expects them."""
+    sys.path[:0] = paths
+    sys.dont_write_bytecode = True
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    logging.root.addHandler(_LambdaLog())
+    snapshots.provide()
+    randomness.watch()
+
+
+def prepare_function(environment: dict[str, str], paths: list[str]) -> None:
+    """The environment variables of one function."""
     os.environ.clear()
     for name in ONE_THREAD:
         os.environ[name] = "1"
@@ -41,11 +53,6 @@ def prepare(environment: dict[str, str], paths: list[str]) -> None:
     os.environ.update(environment)
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     time.tzset()
-    sys.path[:0] = paths
-    sys.dont_write_bytecode = True
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    logging.root.addHandler(_LambdaLog())
 
 
 def load_handler(name: str) -> Handler:
@@ -77,17 +84,8 @@ def load_handler(name: str) -> Handler:
     return handler  # type: ignore[no-any-return]
 
 
-def before_snapshot() -> None:
-    """Runs what user code registered with snapshot_restore_py, in reverse order."""
-    hooks = sys.modules.get("snapshot_restore_py")
-    if hooks is not None:
-        callables = list(hooks.get_before_snapshot())
-        for function, arguments, keywords in reversed(callables):
-            function(*arguments, **keywords)
-
-
-def why_not_fork_safe(own_sockets: set[int]) -> str:
-    """What init left that a fork would lose or share: empty if nothing."""
+def why_not_fork_safe(own_sockets: set[int], own_children: int = 0) -> str:
+    """What init (or a package's import) left that a fork would lose or share: empty if nothing."""
     threads = len(os.listdir("/proc/self/task")) - 1
     if threads > 0:
         return f"{threads} thread{'s were' if threads > 1 else ' was'} left running by init"
@@ -103,11 +101,15 @@ def why_not_fork_safe(own_sockets: set[int]) -> str:
         return f"{sockets} socket{'s were' if sockets > 1 else ' was'} left open by init"
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            children = len(file.read().split())
+            children = len(file.read().split()) - own_children
     except OSError:
         children = 0
     if children > 0:
         return f"{children} process{'es were' if children > 1 else ' was'} left running by init"
+    # Two forks would write to the same pages: mmap's default, multiprocessing's locks and values.
+    with open("/proc/self/maps") as file:
+        if any(line.split(" ", 2)[1][1::2] == "ws" for line in file):
+            return "memory that all forks would share was left mapped by init"
     return ""
 
 

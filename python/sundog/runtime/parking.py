@@ -1,4 +1,4 @@
-"""The life of a template after its start: configure, init, park, fork, reap."""
+"""The life of a function's template after its start: configure, init, park, fork instances."""
 
 from __future__ import annotations
 
@@ -6,103 +6,49 @@ import gc
 import importlib.machinery
 import json
 import os
-import select
-import shutil
 import signal
 import sys
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sundog.runtime import _native, instance, wire
+from sundog.runtime import _native, instance, randomness, snapshots, wire
 from sundog.runtime.failures import init_failure
-from sundog.runtime.loading import before_snapshot, load_handler, prepare, resident_bytes, why_not_fork_safe
+from sundog.runtime.forking import Parent, copy_tmp, open_tmp, take_output
+from sundog.runtime.loading import (
+    load_handler,
+    prepare_function,
+    prepare_process,
+    resident_bytes,
+    why_not_fork_safe,
+)
+
+if TYPE_CHECKING:
+    from sundog.runtime.environment import Inherited
 
 
-class Template:
-    """Holds what a fork needs. `children` maps a pidfd to the child and the number the server knows it by."""
+class Template(Parent):
+    """Holds what a fork needs."""
 
     def __init__(self, control: int) -> None:
-        self.control = control
+        super().__init__(control)
         self.handler: instance.Handler | None = None
-        self.children: dict[int, tuple[int, int]] = {}
         self.tmp_was_used = False
-        self.poll = select.poll()
 
-    def send(self, kind: int, fields: dict[str, Any], number: int = 0) -> None:
-        _native.send(self.control, kind, number, wire.to_json(fields), b"")
-
-    def serve(self) -> NoReturn:
-        self.poll.register(self.control, select.POLLIN)
-        while True:
-            for fd, _events in self.poll.poll():
-                if fd != self.control:
-                    self.report_end(fd)
-                    continue
-                frame = _native.receive(self.control)
-                if frame is None:
-                    os._exit(0)
-                kind, number, header, _raw, fds = frame
-                if kind != wire.FORK:
-                    raise RuntimeError(f"A frame of type {kind} for a parked template.")
-                self.fork(number, json.loads(header), fds)
-
-    def fork(self, number: int, _fields: dict[str, Any], fds: list[int]) -> None:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            self.send(wire.FORKED, {"error": error.errno, "text": error.strerror}, number)
-            for fd in fds:
-                os.close(fd)
-            return
-        if pid == 0:
-            self.become_instance(fds)
-        for fd in fds:
-            os.close(fd)
-        pidfd = os.pidfd_open(pid)
-        self.children[pidfd] = (pid, number)
-        self.poll.register(pidfd, select.POLLIN)
-        self.send(wire.FORKED, {"pid": pid}, number)
+    def handle(self, kind: int, number: int, _header: bytes, fds: list[int]) -> None:
+        if kind != wire.FORK:
+            raise RuntimeError(f"A frame of type {kind} for a parked template.")
+        self.fork(number, fds, lambda: self.become_instance(fds))
 
     def become_instance(self, fds: list[int]) -> NoReturn:
-        status = 1
-        try:
-            socket, output, *cgroups = fds
-            old_tmp = os.open("/tmp", os.O_PATH | os.O_DIRECTORY) if self.tmp_was_used else -1
-            _native.enter_instance(cgroups)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            os.close(output)
-            os.close(self.control)
-            for pidfd in self.children:
-                os.close(pidfd)
-            if old_tmp >= 0:
-                copy_tmp(old_tmp)
-            assert self.handler is not None
-            instance.serve(socket, self.handler)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(status)
-
-    def report_end(self, pidfd: int) -> None:
-        pid, number = self.children.pop(pidfd)
-        self.poll.unregister(pidfd)
-        os.close(pidfd)
-        try:
-            _pid, status, usage = os.wait4(pid, 0)
-        except ChildProcessError:  # init code made somebody else reap
-            self.send(wire.EXITED, {"pid": pid}, number)
-            return
-        fields = {"pid": pid, "status": status, "cpu_ns": int((usage.ru_utime + usage.ru_stime) * 1e9)}
-        self.send(wire.EXITED, fields, number)
-
-
-def copy_tmp(folder: int) -> None:
-    """What init wrote to /tmp is there in every instance, as its own copy."""
-    shutil.copytree(f"/proc/self/fd/{folder}", "/tmp", symlinks=True, dirs_exist_ok=True)
-    os.close(folder)
+        socket, output, *cgroups = fds
+        old_tmp = open_tmp(self.tmp_was_used)
+        _native.enter_instance(cgroups)
+        take_output(output)
+        os.close(self.control)
+        if old_tmp >= 0:
+            copy_tmp(old_tmp)
+        assert self.handler is not None
+        instance.serve(socket, self.handler)
 
 
 def let_sdk_answer(paths: list[str]) -> None:
@@ -126,14 +72,33 @@ def let_sdk_answer(paths: list[str]) -> None:
     package.__file__ = spec.origin
 
 
-def _init(template: Template, settings: dict[str, Any]) -> dict[str, Any]:
+def _ahead_of_packages(paths: list[str]) -> list[str]:
+    """Folders that user code has put on sys.path before the environment's."""
+    ahead = []
+    for path in sys.path:
+        if path in paths[1:]:
+            break
+        if path != paths[0]:
+            ahead.append(path)
+    return ahead if len(paths) > 1 else []
+
+
+def _init(template: Template, settings: dict[str, Any], inherited: Inherited | None) -> dict[str, Any]:
     started = time.perf_counter_ns()
+    paths = settings["paths"]
     try:
-        prepare(settings["environment"], settings["paths"])
-        let_sdk_answer(settings["paths"])
+        prepare_function(settings["environment"], paths)
+        if inherited is not None:
+            sys.path.insert(0, paths[0])
+            for name, value in inherited.variables.items():
+                os.environ.setdefault(name, value)
+            if shadowed := inherited.shadowed(paths[:1]):
+                return {"ok": False, "shadowed": shadowed}
+        let_sdk_answer(paths)
         template.handler = load_handler(settings["handler"])
-        if not settings["alone"]:
-            before_snapshot()
+        snapshots.run_before_snapshot()
+        if inherited is not None and (shadowed := inherited.shadowed(_ahead_of_packages(paths))):
+            return {"ok": False, "shadowed": shadowed}
     except BaseException as error:
         return {"ok": False, "failure": init_failure(error)}
     finally:
@@ -145,34 +110,58 @@ def _init(template: Template, settings: dict[str, Any]) -> dict[str, Any]:
             pass  # the user's code closed it
     taken = time.perf_counter_ns() - started
     gc.collect()
+    randomness.collect()
     own = {template.control, *settings["own_sockets"]}
     reason = why_not_fork_safe(own)
+    learned = inherited.learned() if inherited is not None else []
     gc.freeze()
-    _native.gather_memory()
+    if inherited is None or inherited.modules == inherited.first:
+        _native.gather_memory()  # else it would copy what it shares with its environment's template
     template.tmp_was_used = any(os.scandir("/tmp"))
-    return {"ok": True, "init_ns": taken, "memory_bytes": resident_bytes(), "fork_safe": not reason, "reason": reason}
+    return {"ok": True, "init_ns": taken, "memory_bytes": resident_bytes(), "fork_safe": not reason, "reason": reason,
+            "modules": learned}  # fmt: skip
 
 
-def main(control: int) -> NoReturn:
-    frame = _native.receive(control)
-    if frame is None or frame[0] != wire.CONFIGURE:
-        os._exit(2)
-    _kind, _number, header, _raw, fds = frame
-    settings = json.loads(header)
+def _park(control: int, settings: dict[str, Any], fds: list[int], inherited: Inherited | None) -> NoReturn:
     settings["own_sockets"] = fds
-    alone = bool(settings["alone"])
-    in_force = _native.confine_template(
-        settings["tmp_options"], settings["private_tmp"] and not alone, settings["landlock"], settings["filters"]
-    )
     template = Template(control)
-    template.send(wire.CONFIGURED, {"in_force": in_force})
-    parked = _init(template, settings)
+    parked = _init(template, settings, inherited)
     template.send(wire.PARKED, parked)
     if not parked["ok"]:
         os._exit(1)
-    if alone:
+    if settings["alone"]:
         os.close(control)
         _native.enter_alone()
         assert template.handler is not None
         instance.serve(fds[0], template.handler)
     template.serve()
+
+
+def begin(control: int, inherited: Inherited, in_force: int) -> NoReturn:
+    """In a fork of the environment's template, once it is confined."""
+    frame = _native.receive(control)
+    if frame is None or frame[0] != wire.CONFIGURE:
+        os._exit(2)
+    _kind, _number, header, _raw, fds = frame
+    _native.send(control, wire.CONFIGURED, 0, wire.to_json({"in_force": in_force}), b"")
+    _park(control, json.loads(header), fds, inherited)
+
+
+def main(control: int) -> NoReturn:
+    """In a tree of its own: becomes the template of an environment or of one function."""
+    frame = _native.receive(control)
+    if frame is None:
+        os._exit(2)
+    kind, _number, header, _raw, fds = frame
+    settings = json.loads(header)
+    if kind == wire.CONFIGURE_ENVIRONMENT:
+        from sundog.runtime import environment
+
+        environment.serve(control, settings)
+    if kind != wire.CONFIGURE:
+        os._exit(2)
+    private_tmp = settings["private_tmp"] and not settings["alone"]
+    in_force = _native.confine_template(settings["tmp_options"], private_tmp, settings["landlock"], settings["filters"])
+    prepare_process(settings["paths"])
+    _native.send(control, wire.CONFIGURED, 0, wire.to_json({"in_force": in_force}), b"")
+    _park(control, settings, fds, None)

@@ -72,8 +72,7 @@ constexpr const char* kForbidden[] = {
     "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd", "move_pages",
     "migrate_pages",
     // mounts and namespaces
-    "umount2", "pivot_root", "chroot", "setns", "open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick",
-    "mount_setattr",
+    "umount2", "pivot_root", "chroot", "setns", "open_tree", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr",
     // the kernel itself
     "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd", "init_module", "finit_module",
     "delete_module", "kexec_load", "kexec_file_load", "reboot", "syslog", "personality", "iopl", "ioperm",
@@ -121,12 +120,17 @@ void add_argument_rules(Builder& rules, TreeKind kind) {
   rules.add(SCMP_ACT_ALLOW, "socket", {equal(0, AF_NETLINK), equal(2, 0)});
   rules.add(SCMP_ACT_ALLOW, "socketpair", {equal(0, AF_UNIX)});
   if (kind == TreeKind::python_template) {
-    rules.add(SCMP_ACT_ALLOW, "unshare", {equal(0, CLONE_NEWUSER | CLONE_NEWNS)});
+    // An instance's, and those of a function's template with and without a network of its own.
+    for (const unsigned more : {0U, unsigned(CLONE_NEWIPC), unsigned(CLONE_NEWIPC | CLONE_NEWNET)}) {
+      rules.add(SCMP_ACT_ALLOW, "unshare", {equal(0, CLONE_NEWUSER | CLONE_NEWNS | more)});
+    }
     rules.add(SCMP_ACT_ALLOW, "mount");
+    rules.add(SCMP_ACT_ALLOW, "move_mount");
     rules.add_number(SCMP_ACT_ALLOW, 462, "mseal");  // younger than libseccomp 2.5
   } else {
     rules.add(SCMP_ACT_ERRNO(EPERM), "unshare");
     rules.add(SCMP_ACT_ERRNO(EPERM), "mount");
+    rules.add(SCMP_ACT_ERRNO(EPERM), "move_mount");
   }
 }
 

@@ -15,8 +15,8 @@ namespace sundog::sandbox::launcher {
 
 using Filter = std::vector<sock_filter>;
 
-// The allow list, as a BPF program. A template's leaves unshare(NEWUSER|NEWNS) and mount, which its own second filter
-// narrows to the two mounts of a private /tmp before any user code runs, and which an instance's third one forbids.
+// The allow list, as a BPF program. A template's leaves three unshares, mount and move_mount, which its own second
+// filter narrows (python/native/filters.h) before any code of a user's runs, and which an instance's last one forbids.
 // Empty, with `why`, if libseccomp refuses.
 Filter build_filter(TreeKind kind, std::string& why);
 
