@@ -142,5 +142,5 @@ def sundog(*options: str) -> Iterator[Deployed]:
 @contextmanager
 def from_zero() -> Iterator[Deployed]:
     """Every instance ends as soon as it is idle; templates stay."""
-    with sundog("--idle-instance", "0", "--idle-template", "600") as deployed:
+    with sundog("--idle-instance", "0", "--parked", "0", "--idle-template", "600") as deployed:
         yield deployed

@@ -168,7 +168,7 @@ class Cloud:
         return list(self.transport.call(Request("GET", "/v1/doctor"))["checks"])
 
     def fleet(self) -> Json:
-        """What runs now: {"instances","templates","queued","memory_bytes","budget_bytes"}."""
+        """What runs now: {"instances","templates","queued","memory_bytes","parked_bytes","template_bytes","budget_bytes"}."""
         return self.transport.call(Request("GET", "/v1/fleet"))
 
     def bill(

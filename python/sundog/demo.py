@@ -268,7 +268,8 @@ def _to_zero(cloud: Cloud, view: View, timeout: float = 30.0) -> tuple[int, floa
     with view.step("Do nothing until the fleet is at zero") as report:
         start = time.monotonic()
         while True:
-            count = len(cloud.fleet().get("instances") or ())
+            # A parked instance runs nothing and costs its tenant nothing.
+            count = sum(one["state"] != "parked" for one in cloud.fleet().get("instances") or ())
             waited = time.monotonic() - start
             if count == 0 or waited > timeout:
                 break

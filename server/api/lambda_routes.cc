@@ -332,6 +332,7 @@ void add_lambda_routes(Router& router, Functions& functions, Environments& envir
   add_version_routes(router, functions, environments);
   add_alias_routes(router, functions);
   add_concurrency_routes(router, functions);
+  add_provisioned_routes(router, functions, invoker);
   add_tag_routes(router, functions);
   add_lambda(router, "GET", "/2016-08-19/account-settings", Role::viewer,
              [&](const CallPtr& call) { return account_settings(*call, functions); });

@@ -14,6 +14,9 @@ namespace sundog::api {
 void add_lambda_routes(Router& router, functions::Functions& functions, functions::Environments& environments,
                        invoke::Invoker& invoker, invoke::Events& events, store::Blobs& blobs);
 
+// PutProvisionedConcurrencyConfig and its kin (provisioned_routes.cc).
+void add_provisioned_routes(Router& router, functions::Functions& functions, invoke::Invoker& invoker);
+
 // Invoke alone: on the loop thread, the payload untouched (lambda_invoke.cc).
 void add_invoke_route(Router& router, functions::Functions& functions, invoke::Invoker& invoker,
                       invoke::Events& events);

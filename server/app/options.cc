@@ -27,7 +27,7 @@ constexpr const char* kArithmetic[] = {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEA
 struct Raw {
   std::string data, launcher, worker, runtime_api, runtime, native, uv, pyarrow, level = "info";
   std::vector<std::string> pythons;
-  int64_t grace = 30, queue = 10, idle_instance = 5, idle_template = 60, idle_environment = 60;
+  int64_t grace = 30, queue = 10, idle_instance = 1, idle_template = 14'400, idle_environment = 300;
 };
 
 void declare(CLI::App& cli, Raw& raw, Options& options) {
@@ -59,9 +59,13 @@ void declare(CLI::App& cli, Raw& raw, Options& options) {
       ->capture_default_str();
   cli.add_option("--queue-limit", raw.queue, "Seconds an invocation waits for an instance before 429")
       ->capture_default_str();
-  cli.add_option("--idle-instance", raw.idle_instance, "Seconds after which an idle instance ends")
+  cli.add_option("--idle-instance", raw.idle_instance, "Seconds after which an idle instance is parked, or ends")
       ->capture_default_str();
-  cli.add_option("--idle-template", raw.idle_template, "Seconds after which an idle template ends")
+  cli.add_option("--idle-template", raw.idle_template,
+                 "The longest, in seconds, that an unused template or a parked instance is kept")
+      ->capture_default_str();
+  cli.add_option("--parked", options.parked_most, "Instances of one version that may be parked; 0: none")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   cli.add_option("--idle-environment", raw.idle_environment,
                  "Seconds after which an environment's template without functions ends")

@@ -67,6 +67,7 @@ Result<Alias> StoredFunctions::get_alias(const std::string& tenant, const std::s
 Status StoredFunctions::remove_alias(const std::string& tenant, const std::string& function, const std::string& alias) {
   SUNDOG_CHECK(change(tenant, function, [&](FunctionState& state, std::vector<store::Write>& writes) -> Status {
     if (state.aliases.erase(alias) == 0) return no_alias(function, alias);
+    state.provisioned.erase(alias);
     writes.push_back({alias_key(tenant, function, alias), std::nullopt, store::kAnyRevision});
     return done;
   }));

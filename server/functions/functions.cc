@@ -354,6 +354,7 @@ Status StoredFunctions::remove_version(const std::string& tenant, const std::str
                       "Point the alias at another version, or delete it, first.");
         }
         state.versions.erase(*number);
+        state.provisioned.erase(qualifier);
         writes.push_back({version_key(tenant, name, *number), std::nullopt, store::kAnyRevision});
         return done;
       });

@@ -32,6 +32,14 @@ struct Resolved {
   std::optional<int> reserved_concurrency;  // of the whole function
 };
 
+// So many instances of what a qualifier names are kept ready.
+struct Provisioned {
+  std::string qualifier;  // a version's number or an alias
+  int count = 0;
+  WallTime last_modified{};
+  VersionPtr version;  // that it names now
+};
+
 template <class T>
 struct Page {
   std::vector<T> items;
@@ -74,6 +82,12 @@ class Functions {
 
   virtual Status set_reserved_concurrency(const std::string& tenant, const std::string& name,
                                           std::optional<int> limit) = 0;
+
+  // nullopt: none any more. A published version or an alias; conflict if its version has some by another name.
+  virtual Status set_provisioned(const std::string& tenant, const std::string& name, const std::string& qualifier,
+                                 std::optional<int> count) = 0;
+  // Any thread; memory only. An empty name: of all functions of all tenants.
+  virtual std::vector<Provisioned> provisioned(const std::string& tenant, const std::string& name) const = 0;
 
   // Loop thread or any other; memory only. `qualifier`: "" ($LATEST), a version or an alias; `dice` in [0,1) decides
   // between the versions of a weighted alias.

@@ -347,6 +347,26 @@ TEST_F(FunctionsTest, ReservedConcurrencyGoesWithEveryVersion) {
   EXPECT_FALSE(functions_->set_reserved_concurrency("acme", "risk", -1).ok());
 }
 
+TEST_F(FunctionsTest, ProvisionedBelongsToAVersionByOneName) {
+  create("risk", true);
+  ASSERT_TRUE(functions_->create_alias("acme", "risk", {.name = "live", .version = "1"}).ok());
+  EXPECT_EQ(functions_->set_provisioned("acme", "risk", "$LATEST", 1).error().code, Code::invalid_argument);
+  EXPECT_EQ(functions_->set_provisioned("acme", "risk", "7", 1).error().code, Code::not_found);
+  EXPECT_EQ(functions_->set_provisioned("acme", "risk", "live", 0).error().code, Code::invalid_argument);
+  ASSERT_TRUE(functions_->set_provisioned("acme", "risk", "live", 3).ok());
+  EXPECT_EQ(functions_->set_provisioned("acme", "risk", "1", 1).error().code, Code::conflict);
+  ASSERT_TRUE(functions_->set_reserved_concurrency("acme", "risk", 3).ok());
+  EXPECT_EQ(functions_->set_provisioned("acme", "risk", "live", 4).error().code, Code::invalid_argument);
+  reopen();
+  const auto kept = functions_->provisioned("", "");
+  ASSERT_EQ(kept.size(), 1U);
+  EXPECT_EQ(kept[0].qualifier, "live");
+  EXPECT_EQ(kept[0].count, 3);
+  EXPECT_EQ(kept[0].version->version, "1");
+  ASSERT_TRUE(functions_->remove_alias("acme", "risk", "live").ok());
+  EXPECT_TRUE(functions_->provisioned("acme", "risk").empty());
+}
+
 TEST_F(FunctionsTest, TellsWhoListensOfEveryChange) {
   create("risk");
   describe("risk", "b");

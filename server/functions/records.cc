@@ -220,6 +220,9 @@ Json function_json(const FunctionState& state) {
   Json json = {{"latest", version_json(*state.latest)}, {"next_version", state.next_version}};
   if (state.previous) json["previous"] = version_json(*state.previous);
   if (state.reserved_concurrency) json["reserved_concurrency"] = *state.reserved_concurrency;
+  for (const auto& [qualifier, one] : state.provisioned) {
+    json["provisioned"][qualifier] = {{"count", one.count}, {"modified_ms", epoch_millis(one.last_modified)}};
+  }
   return json;
 }
 
@@ -242,6 +245,12 @@ Result<FunctionState> load_function(const store::Catalog& catalog, const std::st
   if (record.value.contains("reserved_concurrency")) {
     SUNDOG_TRY(reserved, get_int(record.value, "reserved_concurrency"));
     state.reserved_concurrency = static_cast<int>(reserved);
+  }
+  const Json provisioned = record.value.value("provisioned", Json::object());
+  for (const auto& [qualifier, one] : provisioned.items()) {
+    SUNDOG_TRY(count, get_int(one, "count"));
+    SUNDOG_TRY(modified, get_int(one, "modified_ms"));
+    state.provisioned[qualifier] = {static_cast<int>(count), WallTime{Millis{modified}}};
   }
   SUNDOG_TRY(versions, scan_all(catalog, joined("function-versions", tenant, name) + "/"));
   for (const auto& row : versions) {

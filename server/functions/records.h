@@ -25,6 +25,11 @@ struct FunctionState {
   VersionPtr previous;  // what $LATEST still runs while its update is in progress or failed; else null
   int64_t next_version = 1;
   std::optional<int> reserved_concurrency;
+  struct ProvisionedCount {
+    int count = 0;
+    WallTime last_modified{};
+  };
+  std::map<std::string, ProvisionedCount> provisioned;  // by qualifier: a version's number or an alias
   std::map<int64_t, Published> versions;
   std::map<std::string, Alias> aliases;
 };

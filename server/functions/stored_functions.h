@@ -48,6 +48,9 @@ class StoredFunctions final : public Functions {
                               const std::string& after, int limit) const override;
   Status set_reserved_concurrency(const std::string& tenant, const std::string& name,
                                   std::optional<int> limit) override;
+  Status set_provisioned(const std::string& tenant, const std::string& name, const std::string& qualifier,
+                         std::optional<int> count) override;
+  std::vector<Provisioned> provisioned(const std::string& tenant, const std::string& name) const override;
   Result<Resolved> resolve(const std::string& tenant, const std::string& name, const std::string& qualifier,
                            double dice) const override;
   void add_builtin(Version version) override;

@@ -16,7 +16,7 @@ Error throttled(std::string message, Duration retry_after) {
 }  // namespace
 
 FunctionPool::FunctionPool(Context& context, Node& node, std::string tenant, functions::VersionPtr version,
-                           RunningCount of_tenant, RunningCount of_function)
+                           std::shared_ptr<TenantUse> of_tenant, std::shared_ptr<FunctionUse> of_function)
     : context_(context),
       node_(node),
       tenant_(std::move(tenant)),
@@ -25,7 +25,7 @@ FunctionPool::FunctionPool(Context& context, Node& node, std::string tenant, fun
       of_tenant_(std::move(of_tenant)),
       of_function_(std::move(of_function)),
       template_bytes_(instance_bytes_) {
-  if (is_native(*version_)) parked_ = TemplateState::not_needed;
+  if (is_native(*version_)) template_state_ = TemplateState::not_needed;
   reported_failed_ = version_->state == functions::State::failed;
 }
 
@@ -35,45 +35,92 @@ FunctionPool::~FunctionPool() {
 }
 
 void FunctionPool::add(RunPtr run) {
+  if (busy_ + starting_ == 0 && waiting_.empty() && last_used_ > MonoTime{}) {
+    of_function_->rhythm.rested(run->arrived - last_used_);
+  }
   last_used_ = run->arrived;
   const bool free_now = !looking_ && waiting_.empty() && !idle_.empty() &&
-                        *of_function_ < reserved_.value_or(INT32_MAX) &&
-                        *of_tenant_ < context_.policy.account_concurrency;
+                        of_function_->running < reserved_.value_or(INT32_MAX) &&
+                        of_tenant_->running < context_.policy.account_concurrency;
   if (free_now) return run_on_idle(std::move(run));
   waiting_.push_back(std::move(run));
   look();
 }
 
+void FunctionPool::set_provisioned(int count) {
+  const bool had = std::exchange(provisioned_, count) > 0;
+  if (had || count > 0) look();
+}
+
 PoolState FunctionPool::state() const {
+  const MonoTime now = context_.clock.mono();
   PoolState pool;
   pool.waiting = static_cast<int>(waiting_.size());
   if (!waiting_.empty()) pool.first_deadline = waiting_.front()->deadline;
   pool.idle = static_cast<int>(idle_.size());
   pool.busy = busy_;
   pool.starting = starting_;
-  if (!idle_.empty()) pool.longest_idle_since = idle_.front()->since();
-  pool.parked = parked_;
+  pool.parked = static_cast<int>(parked_.size());
+  int64_t own_bytes = own_bytes_;
+  if (!idle_.empty()) {
+    pool.longest_idle_since = idle_.front()->since();
+    if (waiting_.empty() && now >= pool.longest_idle_since + context_.policy.idle_instance) {
+      own_bytes = pool.longest_idle_bytes = idle_.front()->instance()->memory_bytes();
+    }
+  }
+  if (!parked_.empty()) {
+    pool.longest_parked_since = parked_.front().slot->since();
+    pool.last_parked_bytes = parked_.back().bytes;
+  }
+  pool.template_state = template_state_;
   pool.last_used = last_used_;
   pool.instance_bytes = instance_bytes_;
   pool.template_bytes = template_bytes_;
   pool.template_measured = template_measured_;
+  if (own_bytes > 0) pool.keep_parked = keep(own_bytes, start_time_);
+  if (template_state_ == TemplateState::ready) pool.keep_template = keep(template_bytes_, ready_.init);
+  pool.late_starts = late_starts();
+  pool.mean_run = mean_run_;
   pool.reserved_concurrency = reserved_;
-  pool.function_running = *of_function_;
+  pool.provisioned = provisioned_;
+  pool.function_running = of_function_->running;
   pool.failures = failures_;
   pool.last_failure = last_failure_;
   pool.retired = retired_;
   return pool;
 }
 
+Duration FunctionPool::keep(int64_t bytes, Duration spared) const {
+  if (is_native(*version_)) return Duration{0};  // starts in no time
+  const double worth = context_.policy.worth * std::chrono::duration<double>(spared).count();
+  return of_function_->rhythm.keep(bytes, worth, context_.policy.keep_most);
+}
+
+double FunctionPool::late_starts() const {
+  constexpr double kHalfLife = 600;
+  if (late_starts_ == 0) return 0;
+  return late_starts_ *
+         std::exp2(-std::chrono::duration<double>(context_.clock.mono() - late_starts_at_).count() / kHalfLife);
+}
+
 NodeState FunctionPool::node_state(const PoolState& pool) const {
   NodeState node;
   node.memory_budget = node_.memory_budget;
   node.memory_reserved = node_.memory_reserved;
+  node.memory_parked = node_.memory_parked;
   node.starting = node_.starting;
-  node.tenant_running = *of_tenant_;
-  const int64_t wanted = instance_bytes_ * std::max(0, pool.waiting - pool.idle - pool.starting);
-  const bool tight = node.memory_budget - node.memory_reserved < std::max(wanted, template_bytes_);
-  if (pool.waiting > pool.idle && tight) node.evictable = node_.evictable(*this);
+  node.tenant_running = of_tenant_->running;
+  if (pool.waiting > 0) node.owed_bytes = node_.owed(*this);
+  const int wanted = std::max(pool.waiting - pool.idle, pool.provisioned - pool.busy - pool.idle) - pool.starting;
+  const int64_t least = std::max(instance_bytes_ * std::max(0, wanted), template_bytes_);
+  const bool tight = wanted > 0 && node.memory_budget - node.memory_reserved < least;
+  const bool many_parked = pool.longest_idle_bytes > 0 && node.memory_parked + pool.longest_idle_bytes >
+                                                              parked_budget(node.memory_budget, context_.policy);
+  if (tight || many_parked) {
+    node.tenant_bytes = of_tenant_->held_bytes;
+    node.fair_share = node_.fair_share();
+    node.evictable = node_.evictable(*this);
+  }
   return node;
 }
 
@@ -84,6 +131,7 @@ void FunctionPool::look() {
   while (std::exchange(look_again_, false)) {
     const auto pool = state();
     const auto decision = decide(pool, node_state(pool), context_.clock.mono(), context_.policy);
+    short_of_node_ = decision.short_of_node;
     act(decision);
   }
   looking_ = false;
@@ -98,7 +146,8 @@ void FunctionPool::tell_hunger() {
 
 void FunctionPool::act(const Decision& decision) {
   // Whatever changed the state in a way that may allow more is looked at once more.
-  look_again_ = look_again_ || decision.expire_first || decision.run > 0 || decision.end_idle > 0;
+  look_again_ = look_again_ || decision.expire_first || decision.thaw || decision.park ||
+                decision.run + decision.end_idle + decision.end_parked > 0;
   RunPtr expired;
   std::vector<RunPtr> refused;
   if (decision.expire_first) expired = take_first();
@@ -108,8 +157,15 @@ void FunctionPool::act(const Decision& decision) {
   }
   for (int i = 0; i < decision.run; ++i) run_on_idle(take_first());
   for (const auto& victim : decision.evict) node_.evict(victim);
+  if (decision.thaw) thaw(take_first());
+  if (decision.start > 0 && busy_ > 0 && !waiting_.empty()) {
+    late_starts_ = late_starts() + 1;
+    late_starts_at_ = context_.clock.mono();
+  }
   for (int i = 0; i < decision.start; ++i) start_instance();
+  if (decision.park) park(*idle_.front());
   for (int i = 0; i < decision.end_idle; ++i) end_slot(*idle_.front());
+  for (int i = 0; i < decision.end_parked; ++i) end_slot(*parked_.front().slot);
   if (decision.end_template) end_template();
   arm(decision.look_again);
   // Answers come last: they may bring the next invocation, and with it another state.
@@ -140,9 +196,20 @@ RunPtr FunctionPool::take_first() {
 void FunctionPool::run_on_idle(RunPtr run) {
   Slot& slot = *idle_.back();  // the one used last: the others grow old and end
   idle_.pop_back();
+  run_on(slot, std::move(run));
+}
+
+void FunctionPool::thaw(RunPtr run) {
+  Slot& slot = *parked_.back().slot;
+  leave_parked(std::prev(parked_.end()));
+  hold(instance_bytes_);
+  run_on(slot, std::move(run));
+}
+
+void FunctionPool::run_on(Slot& slot, RunPtr run) {
   ++busy_;
-  ++*of_tenant_;
-  ++*of_function_;
+  ++of_tenant_->running;
+  ++of_function_->running;
   if (!init_billed_ && slot.fresh()) {
     init_billed_ = true;
     if (run->arrived < template_ready_) run->init = ready_.init;
@@ -171,6 +238,13 @@ void FunctionPool::refuse(const RunPtr& run, Refusal why) {
       const auto next = retry_at(state(), context_.policy).value_or(context_.clock.mono());
       return end_with_error(run, throttled(name + " crashed " + std::to_string(failures_) + " times in a row.",
                                            next - context_.clock.mono()));
+    }
+    case Refusal::wait_too_long: {
+      const auto pool = state();
+      const auto wait = expected_wait(pool, node_state(pool), context_.policy, pool.waiting + 1);
+      return end_with_error(run, throttled(name + " is called faster than this server can run it: " +
+                                               std::to_string(pool.waiting) + " invocations wait already.",
+                                           wait));
     }
     default:
       return end_with_error(run, throttled(name + " has " + std::to_string(context_.policy.queue_length) +
@@ -204,19 +278,60 @@ void FunctionPool::kill(const std::string& request_id) {
 }
 
 void FunctionPool::list_evictable(std::vector<Evictable>& out) {
+  if (idle_.empty() && parked_.empty() && template_state_ != TemplateState::ready) return;
+  const auto pool = state();
+  // What is idle beside invocations that wait is left for others, as far as it is due to them.
+  const int idle =
+      waiting_.empty() ? surplus_idle(pool) : std::min(surplus_idle(pool), instances_owed(pool, node_.owed(*this)));
+  const int64_t freed = instance_bytes_ - (can_park_idle(pool) ? room_for_parked(pool) : 0);
+  for (int i = 0; i < idle; ++i) {
+    out.push_back({Evictable::Kind::idle, this, freed, idle_[static_cast<size_t>(i)]->since()});
+  }
   if (!waiting_.empty()) return;
-  for (const Slot* slot : idle_) out.push_back({Evictable::Kind::instance, this, instance_bytes_, slot->since()});
-  if (slots_.empty() && parked_ == TemplateState::ready) {
-    out.push_back({Evictable::Kind::parked_template, this, template_bytes_, last_used_});
+  for (const auto& one : parked_) out.push_back({Evictable::Kind::parked, this, one.bytes, one.slot->since()});
+  if (slots_.empty() && template_state_ == TemplateState::ready) {
+    out.push_back({Evictable::Kind::unused_template, this, template_bytes_, last_used_});
   }
 }
 
-void FunctionPool::evict(Evictable::Kind kind) {
-  if (kind == Evictable::Kind::parked_template) {
-    end_template();
-  } else if (!idle_.empty()) {
-    end_slot(*idle_.front());
+bool FunctionPool::can_park_idle(const PoolState& pool) const {
+  return !is_native(*version_) && pool.parked < context_.policy.parked_most && may_park(pool, 1, context_.policy) &&
+         context_.policy.keep_most > context_.policy.idle_instance;
+}
+
+// What an idle instance is expected to hold at most once it is parked.
+int64_t FunctionPool::room_for_parked(const PoolState& pool) const {
+  return own_bytes_ > 0 ? own_bytes_ : pool.instance_bytes / 100 * context_.policy.largest_parked_percent;
+}
+
+void FunctionPool::evict(const Evictable& victim) {
+  if (victim.kind == Evictable::Kind::unused_template) return end_template();
+  if (victim.kind == Evictable::Kind::parked && !parked_.empty()) return end_slot(*parked_.front().slot);
+  if (victim.kind != Evictable::Kind::idle || idle_.empty()) return;
+  Slot& slot = *idle_.front();
+  const int64_t own = slot.instance()->memory_bytes();
+  const auto pool = state();
+  const bool fits = own <= instance_bytes_ - victim.bytes &&
+                    node_.memory_parked + own <= parked_budget(node_.memory_budget, context_.policy);
+  if (!fits || !can_park_idle(pool) || !may_park(pool, own, context_.policy)) return end_slot(slot);
+  park(slot);
+  arm(slot.since() + keep(own, start_time_));
+}
+
+Json FunctionPool::describe_provisioned() const {
+  if (provisioned_ == 0) return nullptr;
+  std::string reason;
+  if (failures_ > 0 && last_init_failure_) {
+    reason = last_init_failure_->type + ": " + last_init_failure_->message;
+  } else if (failures_ > 0 && last_error_) {
+    reason = last_error_->message;
   }
+  return {{"tenant", tenant_},
+          {"function", version_->config.name},
+          {"version", version_->version},
+          {"requested", provisioned_},
+          {"available", std::min<size_t>(static_cast<size_t>(provisioned_), idle_.size() + static_cast<size_t>(busy_))},
+          {"reason", reason}};
 }
 
 void FunctionPool::describe(Json& instances, Json& templates) const {
@@ -224,9 +339,10 @@ void FunctionPool::describe(Json& instances, Json& templates) const {
   const MonoTime now = context_.clock.mono();
   for (const auto& [raw, slot] : slots_) {
     const auto* instance = slot->instance();
-    const char* const state = slot->state() == Slot::State::busy   ? "busy"
-                              : slot->state() == Slot::State::idle ? "idle"
-                                                                   : "starting";
+    const char* const state = slot->state() == Slot::State::busy     ? "busy"
+                              : slot->state() == Slot::State::idle   ? "idle"
+                              : slot->state() == Slot::State::parked ? "parked"
+                                                                     : "starting";
     instances.push_back(
         {{"tenant", tenant_},
          {"function", name},
@@ -237,8 +353,8 @@ void FunctionPool::describe(Json& instances, Json& templates) const {
          {"memory_mb", static_cast<double>(instance != nullptr ? instance->memory_bytes() : 0) / (1 << 20)},
          {"age_ms", std::chrono::duration_cast<Millis>(now - slot->made()).count()}});
   }
-  if (parked_ != TemplateState::starting && parked_ != TemplateState::ready) return;
-  const bool ready = parked_ == TemplateState::ready;
+  if (template_state_ != TemplateState::starting && template_state_ != TemplateState::ready) return;
+  const bool ready = template_state_ == TemplateState::ready;
   templates.push_back({{"tenant", tenant_},
                        {"function", name},
                        {"version", version_->version},

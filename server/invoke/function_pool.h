@@ -18,12 +18,13 @@ namespace sundog::invoke {
 
 class FunctionPool final : public SlotOwner {
  public:
-  FunctionPool(Context& context, Node& node, std::string tenant, functions::VersionPtr version, RunningCount of_tenant,
-               RunningCount of_function);
+  FunctionPool(Context& context, Node& node, std::string tenant, functions::VersionPtr version,
+               std::shared_ptr<TenantUse> of_tenant, std::shared_ptr<FunctionUse> of_function);
   ~FunctionPool() override;
 
   void add(RunPtr run);
   void set_reserved(std::optional<int> limit) { reserved_ = limit; }
+  void set_provisioned(int count);
   // Decides and acts until nothing is left to do now.
   void look();
   // Its version is no longer current: what waits is finished, nothing is kept.
@@ -36,16 +37,23 @@ class FunctionPool final : public SlotOwner {
 
   // What may go to make room for others.
   void list_evictable(std::vector<Evictable>& out);
-  void evict(Evictable::Kind kind);
+  void evict(const Evictable& victim);
 
   bool hungry() const { return !waiting_.empty(); }
   MonoTime oldest_waiting() const { return waiting_.front()->arrived; }
-  bool empty() const { return waiting_.empty() && slots_.empty() && parked_ == TemplateState::none; }
+  // It waits for room on the node, and for nothing else.
+  bool short_of_node() const { return short_of_node_ && !waiting_.empty(); }
+  Holding holding() const { return {of_tenant_.get(), of_tenant_->held_bytes, held_bytes_, instance_bytes_}; }
+  bool empty() const { return waiting_.empty() && slots_.empty() && template_state_ == TemplateState::none; }
   bool retired() const { return retired_; }
   size_t waiting() const { return waiting_.size(); }
+  int64_t template_bytes() const {  // that it reserves
+    return template_state_ == TemplateState::starting || template_state_ == TemplateState::ready ? template_bytes_ : 0;
+  }
   const std::string& tenant() const { return tenant_; }
   const functions::VersionPtr& version() const { return version_; }
   void describe(Json& instances, Json& templates) const;
+  Json describe_provisioned() const;  // null if nothing is
 
   void on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Instance>> instance) override;
   void on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome) override;
@@ -53,6 +61,10 @@ class FunctionPool final : public SlotOwner {
   void on_slot_host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) override;
 
  private:
+  struct Parked {
+    Slot* slot;
+    int64_t bytes;
+  };
   PoolState state() const;
   NodeState node_state(const PoolState& pool) const;
   void act(const Decision& decision);
@@ -60,6 +72,8 @@ class FunctionPool final : public SlotOwner {
   void arm(std::optional<MonoTime> when);
   RunPtr take_first();
   void run_on_idle(RunPtr run);
+  void run_on(Slot& slot, RunPtr run);
+  double late_starts() const;
   void refuse(const RunPtr& run, Refusal why);
   void expire(const RunPtr& run);
 
@@ -74,6 +88,14 @@ class FunctionPool final : public SlotOwner {
   void report(std::optional<sandbox::InitFailure> failure);
   void start_instance();
   void end_slot(Slot& slot);
+  void hold(int64_t bytes);
+  bool is_parked(const Slot& slot) const;
+  bool can_park_idle(const PoolState& pool) const;
+  int64_t room_for_parked(const PoolState& pool) const;
+  Duration keep(int64_t bytes, Duration spared) const;
+  void park(Slot& slot);
+  void thaw(RunPtr run);
+  void leave_parked(std::vector<Parked>::iterator one);
   void count_failure();
   void reserve_template(int64_t bytes);
 
@@ -82,17 +104,27 @@ class FunctionPool final : public SlotOwner {
   const std::string tenant_;  // who pays and logs; not the version's for Sundog's own functions
   const functions::VersionPtr version_;
   const int64_t instance_bytes_;
-  const RunningCount of_tenant_, of_function_;
+  const std::shared_ptr<TenantUse> of_tenant_;
+  const std::shared_ptr<FunctionUse> of_function_;
   std::optional<int> reserved_;
+  int provisioned_ = 0;
   bool retired_ = false;
 
   std::deque<RunPtr> waiting_;
   std::map<Slot*, std::shared_ptr<Slot>> slots_;
-  std::vector<Slot*> idle_;  // longest idle first
+  std::vector<Slot*> idle_;     // longest idle first
+  std::vector<Parked> parked_;  // longest unused first
   int busy_ = 0, starting_ = 0;
+  int64_t held_bytes_ = 0;
+  bool short_of_node_ = false;
   MonoTime last_used_{};
+  Duration mean_run_{};    // of the last invocations
+  Duration start_time_{};  // of the last instance
+  int64_t own_bytes_ = 0;  // of the instance that was parked last
+  double late_starts_ = 0;
+  MonoTime late_starts_at_{};
 
-  TemplateState parked_ = TemplateState::none;
+  TemplateState template_state_ = TemplateState::none;
   std::unique_ptr<sandbox::Template> template_;
   sandbox::TemplateReady ready_;
   int64_t template_bytes_;  // reserved while it starts or exists; known from then on

@@ -117,7 +117,7 @@ TEST_F(HostCallsTest, ButNotForEver) {
   world_.call("again");
   for (int depth = 0; depth < 20; ++depth) {
     world_.loop.run_pending();
-    auto* deepest = world_.sandbox.instances.back();
+    auto* deepest = world_.sandbox.busy_instances().back();
     if (!errors.empty()) break;
     deepest->host_call({"invoke", {{"function", "again"}}, {}}, [&](const Result<sandbox::HostReply>& reply) {
       if (!reply.ok()) errors.push_back(reply.error());
@@ -125,7 +125,7 @@ TEST_F(HostCallsTest, ButNotForEver) {
   }
   ASSERT_EQ(errors.size(), 1U);
   EXPECT_THAT(errors[0].message, HasSubstr("8 deep"));
-  EXPECT_EQ(world_.sandbox.instances.size(), 9U);
+  EXPECT_EQ(world_.sandbox.busy_instances().size(), 9U);
 }
 
 TEST_F(HostCallsTest, AReplyAfterTheEndGoesNowhere) {

@@ -4,6 +4,7 @@
 
 #include <future>
 #include <random>
+#include <tuple>
 #include <unordered_map>
 
 #include "base/ids.h"
@@ -29,7 +30,9 @@ InvokerOptions completed(InvokerOptions options) {
 ScalingPolicy policy_of(const InvokerOptions& options) {
   ScalingPolicy policy;
   policy.idle_instance = options.idle_instance;
-  policy.idle_template = options.idle_template;
+  policy.keep_most = options.idle_template;
+  policy.parked_most = options.parked_most;
+  policy.queue_patience = options.queue_limit * 3 / 4;
   policy.queue_length = options.queue_length;
   policy.account_concurrency = options.account_concurrency;
   policy.starts_at_once = std::max(4, 4 * options.cores);
@@ -38,6 +41,12 @@ ScalingPolicy policy_of(const InvokerOptions& options) {
 
 std::string key_of(const std::string& tenant, const functions::Version& version) {
   return tenant + "|" + version.identity();
+}
+
+// Smaller goes first.
+auto claim(const FunctionPool& pool) {
+  const auto holding = pool.holding();
+  return std::tuple(holding.tenant_bytes, holding.pool_bytes, pool.oldest_waiting());
 }
 
 class Fleet final : public Invoker, public Node {
@@ -64,7 +73,9 @@ class Fleet final : public Invoker, public Node {
   Json fleet() const override;
 
   std::vector<Evictable> evictable(const FunctionPool& asking) const override;
-  void evict(const Evictable& victim) override { static_cast<FunctionPool*>(victim.owner)->evict(victim.kind); }
+  void evict(const Evictable& victim) override { static_cast<FunctionPool*>(victim.owner)->evict(victim); }
+  int64_t fair_share() const override;
+  int64_t owed(const FunctionPool& asking) const override;
   void freed() override;
   void set_hungry(FunctionPool& pool, bool hungry) override {
     if (hungry) {
@@ -90,6 +101,7 @@ class Fleet final : public Invoker, public Node {
   FunctionPool& pool_of(const std::string& tenant, const functions::VersionPtr& version);
   void on_change(const std::string& tenant, const std::string& name);
   void look_at_hungry();
+  void provision(const std::string& tenant, const std::string& name);
   void on_ended();
   void on_grace_over();
   // A copy: what is done to one may bring invocations, and with them more pools.
@@ -101,7 +113,8 @@ class Fleet final : public Invoker, public Node {
   // By tenant and identity: Sundog's own functions belong to no tenant, but each tenant has its own instances of them.
   std::unordered_map<std::string, std::unique_ptr<FunctionPool>> pools_;
   std::set<FunctionPool*> hungry_;
-  std::map<std::string, RunningCount> of_tenant_, of_function_;
+  std::map<std::string, std::shared_ptr<TenantUse>> of_tenant_;
+  std::map<std::string, std::shared_ptr<FunctionUse>> of_function_;
   std::mt19937_64 random_{std::random_device{}()};
   int64_t in_flight_ = 0;
   bool rebalancing_ = false;
@@ -123,6 +136,14 @@ Fleet::Fleet(Context context)
           if (alive.lock()) on_change(tenant, name);
         });
       });
+  loop.post([this, alive = std::weak_ptr(alive_)] {
+    if (!alive.lock()) return;
+    std::set<std::pair<std::string, std::string>> names;
+    for (const auto& one : context_.functions.provisioned("", "")) {
+      names.emplace(one.version->tenant, one.version->config.name);
+    }
+    for (const auto& [tenant, name] : names) provision(tenant, name);
+  });
 }
 
 Fleet::~Fleet() {
@@ -180,8 +201,8 @@ FunctionPool& Fleet::pool_of(const std::string& tenant, const functions::Version
   if (!pool) {
     auto& of_tenant = of_tenant_[tenant];
     auto& of_function = of_function_[tenant + "/" + version->config.name];
-    if (!of_tenant) of_tenant = std::make_shared<int>(0);
-    if (!of_function) of_function = std::make_shared<int>(0);
+    if (!of_tenant) of_tenant = std::make_shared<TenantUse>();
+    if (!of_function) of_function = std::make_shared<FunctionUse>();
     pool = std::make_unique<FunctionPool>(context_, *this, tenant, version, of_tenant, of_function);
   }
   return *pool;
@@ -201,14 +222,66 @@ void Fleet::on_change(const std::string& tenant, const std::string& name) {
     const auto now = context_.functions.resolve(tenant, name, version.version, 0.0);
     if (!now.ok() || now->version->identity() != version.identity()) pool->retire();
   }
+  provision(tenant, name);
+}
+
+// Pools that keep instances ready exist before anybody calls.
+void Fleet::provision(const std::string& tenant, const std::string& name) {
+  std::map<FunctionPool*, int> wanted;
+  if (!draining_) {
+    for (const auto& one : context_.functions.provisioned(tenant, name)) {
+      auto& pool = pool_of(tenant, one.version);
+      wanted[&pool] += one.count;
+      const auto resolved = context_.functions.resolve(tenant, name, one.version->version, 0.0);
+      if (resolved.ok()) pool.set_reserved(resolved->reserved_concurrency);
+    }
+  }
+  for (auto* pool : all_pools()) {
+    const auto& version = *pool->version();
+    if (pool->tenant() != tenant || version.config.name != name || pool->retired()) continue;
+    const auto found = wanted.find(pool);
+    pool->set_provisioned(found == wanted.end() ? 0 : found->second);
+  }
 }
 
 std::vector<Evictable> Fleet::evictable(const FunctionPool& asking) const {
   std::vector<Evictable> all;
+  const int64_t share = fair_share();
   for (const auto& [key, pool] : pools_) {
-    if (pool.get() != &asking) pool->list_evictable(all);
+    if (pool.get() == &asking) continue;
+    const size_t before = all.size();
+    pool->list_evictable(all);
+    const auto theirs = pool->holding();
+    if (theirs.tenant == asking.holding().tenant || theirs.tenant_bytes > share) continue;
+    for (size_t i = before; i < all.size(); ++i) all[i].of_poorer = true;
   }
   return all;
+}
+
+// What each tenant may hold if all who hold or want something hold the same.
+int64_t Fleet::fair_share() const {
+  std::set<const void*> tenants;
+  for (const auto& [name, use] : of_tenant_) {
+    if (use->held_bytes > 0) tenants.insert(use.get());
+  }
+  for (const auto* pool : hungry_) {
+    if (pool->hungry()) tenants.insert(pool->holding().tenant);
+  }
+  return memory_budget / std::max<int64_t>(1, std::ssize(tenants));
+}
+
+int64_t Fleet::owed(const FunctionPool& asking) const {
+  if (hungry_.empty()) return 0;
+  const int64_t share = fair_share();
+  const auto ours = asking.holding();
+  int64_t most = 0;
+  for (const auto* other : hungry_) {
+    if (other == &asking || !other->short_of_node()) continue;
+    if (const auto theirs = other->holding(); goes_first(theirs, ours, share)) {
+      most = std::max(most, theirs.instance_bytes);
+    }
+  }
+  return most;
 }
 
 void Fleet::freed() {
@@ -218,7 +291,7 @@ void Fleet::freed() {
   });
 }
 
-// Who has waited longest gets what became free. Pools that hold nothing any more go.
+// Who holds least gets what became free, among equals who has waited longest. Pools that hold nothing any more go.
 void Fleet::look_at_hungry() {
   rebalancing_ = false;
   std::vector<FunctionPool*> hungry;
@@ -231,7 +304,7 @@ void Fleet::look_at_hungry() {
     if (pool->hungry()) hungry.push_back(pool);
   }
   std::sort(hungry.begin(), hungry.end(),
-            [](const FunctionPool* a, const FunctionPool* b) { return a->oldest_waiting() < b->oldest_waiting(); });
+            [](const FunctionPool* a, const FunctionPool* b) { return claim(*a) < claim(*b); });
   for (auto* pool : hungry) pool->look();
 }
 
@@ -258,17 +331,19 @@ void Fleet::on_grace_over() {
 }
 
 Json Fleet::describe() const {
-  Json instances = Json::array(), templates = Json::array();
+  Json instances = Json::array(), templates = Json::array(), provisioned = Json::array();
   size_t queued = 0;
+  int64_t template_bytes = 0;
   for (const auto& [key, pool] : pools_) {
     pool->describe(instances, templates);
+    if (auto one = pool->describe_provisioned(); !one.is_null()) provisioned.push_back(std::move(one));
     queued += pool->waiting();
+    template_bytes += pool->template_bytes();
   }
-  return {{"instances", std::move(instances)},
-          {"templates", std::move(templates)},
-          {"queued", queued},
-          {"memory_bytes", memory_reserved},
-          {"budget_bytes", memory_budget}};
+  return {{"instances", std::move(instances)},     {"templates", std::move(templates)},
+          {"provisioned", std::move(provisioned)}, {"queued", queued},
+          {"memory_bytes", memory_reserved},       {"parked_bytes", memory_parked},
+          {"template_bytes", template_bytes},      {"budget_bytes", memory_budget}};
 }
 
 // The state belongs to the loop; other threads have it described there.
@@ -282,8 +357,11 @@ Json Fleet::fleet() const {
   if (future.wait_for(kFleetPatience) == std::future_status::ready) return future.get();
   return {{"instances", Json::array()},
           {"templates", Json::array()},
+          {"provisioned", Json::array()},
           {"queued", 0},
           {"memory_bytes", 0},
+          {"parked_bytes", 0},
+          {"template_bytes", 0},
           {"budget_bytes", memory_budget}};
 }
 

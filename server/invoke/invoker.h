@@ -61,13 +61,14 @@ using HostCallHandler =
     std::function<void(const Invocation& who, sandbox::HostCall call, Callback<sandbox::HostReply> reply)>;
 
 struct InvokerOptions {
-  int64_t memory_budget_bytes = 0;  // of all instances and templates together; 0: 70 % of the machine's
-  int cores = 0;                    // 0: those of the machine
-  int account_concurrency = 1000;   // of all functions of one tenant
-  Millis queue_limit{10'000};       // longest wait for an instance before 429
-  size_t queue_length = 1000;       // waiting invocations of one function before 429 at once
-  Millis idle_instance{5'000};      // an idle instance ends after it
-  Millis idle_template{60'000};     // a template without instances and calls ends after it
+  int64_t memory_budget_bytes = 0;   // of all instances and templates together; 0: 70 % of the machine's
+  int cores = 0;                     // 0: those of the machine
+  int account_concurrency = 1000;    // of all functions of one tenant
+  Millis queue_limit{10'000};        // longest wait for an instance before 429
+  size_t queue_length = 1000;        // waiting invocations of one function before 429 at once
+  Millis idle_instance{1'000};       // an idle instance is parked after it, or ends
+  Millis idle_template{14'400'000};  // the longest that a template without calls, or a parked instance, is kept
+  int parked_most = 16;              // parked instances of one version
   std::string region = "local";
   std::map<std::string, std::string> variables;  // every instance's, unless its function sets them
   Path runtime_api;                              // the program sundog-runtime-api, for custom runtimes
@@ -86,9 +87,11 @@ class Invoker {
   // New invocations get `unavailable`; calls `on_drained` when the last in-flight one has ended or `grace` is over
   // (then the rest is killed).
   virtual void drain(Millis grace, std::function<void()> on_drained) = 0;
-  // {"instances":[{"function","version","id","state":"busy|idle|starting","pid","memory_mb","age_ms"}],
+  // {"instances":[{"function","version","id","state":"busy|idle|parked|starting","pid","memory_mb","age_ms"}],
   //  "templates":[{"function","version","state","memory_mb","init_ms","fork_safe","reason"}],
-  //  "queued":n,"memory_bytes":n,"budget_bytes":n}
+  //  "provisioned":[{"function","version","requested","available","reason"}],
+  //  "queued":n,"memory_bytes":n,"parked_bytes":n,"template_bytes":n,"budget_bytes":n}; what is parked and
+  //  the templates are the operator's cost and nobody's bill
   virtual Json fleet() const = 0;
 };
 

@@ -31,12 +31,16 @@ TEST(Invoker, ScalesFromZeroAndBackToZero) {
   world.loop.run_pending();
   EXPECT_EQ(answered(answers), 3U);
   EXPECT_EQ(world.invoker->fleet()["instances"].size(), 3U);
-  world.loop.advance(seconds{4});
-  EXPECT_EQ(world.alive(), 3U);
   world.loop.advance(seconds{2});
+  const auto parked = world.invoker->fleet();
+  EXPECT_EQ(parked["instances"].size(), 3U);
+  for (const auto& one : parked["instances"]) EXPECT_EQ(one["state"], "parked");
+  EXPECT_EQ(parked["parked_bytes"], 3 * (8 << 20));
+  EXPECT_EQ(parked["template_bytes"], 80 << 20);
+  EXPECT_EQ(parked["memory_bytes"], 3 * (8 << 20) + (80 << 20));
+  // A start of 7 ms and an init of 20 ms are soon no longer worth 8 MB and 80 MB.
+  world.loop.advance(seconds{600});
   EXPECT_EQ(world.alive(), 0U);
-  EXPECT_EQ(world.sandbox.templates.size(), 1U);
-  world.loop.advance(seconds{60});
   EXPECT_TRUE(world.sandbox.templates.empty());
   EXPECT_EQ(world.invoker->fleet()["memory_bytes"], 0);
   EXPECT_EQ(world.loop.timers(), 0U);
@@ -356,8 +360,13 @@ TEST(Invoker, AnIdleInstanceOfAnotherFunctionMakesRoom) {
   const auto b = world.call("b");
   world.loop.run_pending();
   ASSERT_TRUE(a->result && b->result);
-  ASSERT_EQ(world.alive(), 1U);
-  EXPECT_EQ(world.sandbox.instances[0]->name(), "default/b:$LATEST");
+  // The idle one of a was parked for b's.
+  ASSERT_EQ(world.alive(), 2U);
+  EXPECT_EQ(world.invoker->fleet()["parked_bytes"], 8 << 20);
+  const auto more = world.call("b");
+  const auto second = world.call("b");
+  world.loop.run_pending();
+  ASSERT_TRUE(more->result && second->result);
   EXPECT_LE(world.invoker->fleet()["memory_bytes"].get<int64_t>(), options.memory_budget_bytes);
 }
 
@@ -386,8 +395,54 @@ TEST(Invoker, NativeFunctionsNeedNoTemplate) {
   EXPECT_EQ(world.sandbox.forks, 0);
 }
 
-TEST(Invoker, ADeadTemplateIsReplaced) {
+TEST(Invoker, AParkedInstanceServesTheNextCallWithoutAStart) {
   TestWorld world;
+  world.functions.deploy("f");
+  world.call("f");
+  world.loop.run_pending();
+  world.loop.advance(seconds{30});
+  EXPECT_EQ(world.invoker->fleet()["instances"][0]["state"], "parked");
+  const auto again = world.call("f");
+  world.loop.run_pending();
+  ASSERT_TRUE(again->result);
+  EXPECT_EQ(again->result->usage.restore_ms, 0);
+  EXPECT_EQ(again->result->usage.init_ms, 0);
+  EXPECT_EQ(world.sandbox.forks, 1);
+  EXPECT_EQ(world.invoker->fleet()["parked_bytes"], 0);
+  EXPECT_EQ(world.ledger.records.size(), 2U);  // nothing is booked for the time between
+}
+
+TEST(Invoker, AnInstanceThatHoldsMuchEndsInPlaceOfParking) {
+  TestWorld world;
+  world.functions.deploy("f");
+  world.call("f");
+  world.loop.run_pending();
+  world.sandbox.instances[0]->memory = 100 << 20;  // of 128 MB
+  world.loop.advance(seconds{2});
+  EXPECT_EQ(world.alive(), 0U);
+}
+
+TEST(Invoker, AParkedInstanceThatDiesIsNoCrash) {
+  TestWorld world;
+  world.functions.deploy("f");
+  for (int i = 0; i < 5; ++i) {  // more than may crash before the next start is delayed
+    const auto answer = world.call("f");
+    world.loop.run_pending();
+    EXPECT_TRUE(answer->result) << i;
+    world.loop.advance(seconds{3});
+    ASSERT_EQ(world.alive(), 1U);
+    world.sandbox.instances[0]->die(TestWorld::outcome(Outcome::Kind::exited));
+    world.loop.run_pending();
+    EXPECT_EQ(world.invoker->fleet()["parked_bytes"], 0);
+    EXPECT_EQ(world.alive(), 0U);
+  }
+  EXPECT_EQ(world.sandbox.forks, 5);
+}
+
+TEST(Invoker, ADeadTemplateIsReplaced) {
+  InvokerOptions options;
+  options.parked_most = 0;
+  TestWorld world(options);
   world.functions.deploy("f");
   const auto first = world.call("f");
   world.loop.run_pending();

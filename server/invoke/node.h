@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "invoke/rhythm.h"
 #include "invoke/run.h"
 
 namespace sundog::invoke {
@@ -19,6 +20,10 @@ class Node {
   // What other pools than `asking` keep idle.
   virtual std::vector<Evictable> evictable(const FunctionPool& asking) const = 0;
   virtual void evict(const Evictable& victim) = 0;
+  // Of the memory, for each tenant that holds or wants some.
+  virtual int64_t fair_share() const = 0;
+  // How much room on the node is due to another pool's invocation before this one's: goes_first().
+  virtual int64_t owed(const FunctionPool& asking) const = 0;
   // Memory or concurrency became free: pools whose invocations wait look again, in a later turn of the loop.
   virtual void freed() = 0;
   // Whether invocations of the pool wait, or it waits to be removed: only then freed() has anything to do.
@@ -28,10 +33,20 @@ class Node {
 
   int64_t memory_budget = 0;
   int64_t memory_reserved = 0;
+  int64_t memory_parked = 0;  // of the parked instances, part of memory_reserved
   int starting = 0;
 };
 
-// Busy and starting instances, counted for a tenant or for all versions of a function.
-using RunningCount = std::shared_ptr<int>;
+// What the pools of one tenant have together.
+struct TenantUse {
+  int running = 0;         // busy and starting instances
+  int64_t held_bytes = 0;  // reserved for instances that are not parked
+};
+
+// What the versions of one function have together.
+struct FunctionUse {
+  int running = 0;
+  Rhythm rhythm;
+};
 
 }  // namespace sundog::invoke

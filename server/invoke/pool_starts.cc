@@ -22,7 +22,7 @@ void FunctionPool::reserve_template(int64_t bytes) {
 void FunctionPool::start_template() {
   auto spec = template_spec(*version_, context_.environments, machine_of(context_.options));
   if (!spec.ok()) return cannot_run(spec.error());
-  parked_ = TemplateState::starting;
+  template_state_ = TemplateState::starting;
   node_.memory_reserved += template_bytes_;
   template_asked_ = context_.clock.mono();
   context_.sandbox.start_template(*std::move(spec), [this, alive = std::weak_ptr(template_turn_)](
@@ -39,18 +39,18 @@ void FunctionPool::cannot_run(Error error) {
 
 void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> started) {
   if (!started.ok()) {
-    parked_ = TemplateState::none;
+    template_state_ = TemplateState::none;
     node_.memory_reserved -= template_bytes_;
     context_.log.error("template_not_started", started.error(), {{"function", version_->identity()}});
     last_error_ = started.error();
     count_failure();
   } else if ((*started)->parked == nullptr) {
-    parked_ = TemplateState::none;
+    template_state_ = TemplateState::none;
     node_.memory_reserved -= template_bytes_;
     on_init_failure((*started)->failure, (*started)->output);
   } else {
     auto& start = **started;
-    parked_ = TemplateState::ready;
+    template_state_ = TemplateState::ready;
     template_ = std::move(start.parked);
     ready_ = start.ready;
     template_ready_ = context_.clock.mono();
@@ -64,7 +64,7 @@ void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> s
     if (!start.output.empty()) context_.logs.append(tenant_, version_->config.name, "", start.output);
     template_->on_death([this, turn = *template_turn_, alive = std::weak_ptr(template_turn_)](std::string reason) {
       const auto now = alive.lock();
-      if (!now || *now != turn || parked_ != TemplateState::ready) return;
+      if (!now || *now != turn || template_state_ != TemplateState::ready) return;
       context_.log.warn("template_died", {{"function", version_->identity()}, {"reason", reason}});
       last_error_ = fail(Code::unavailable, "The template of function " + version_->config.name + " ended: " + reason);
       end_template();
@@ -114,9 +114,9 @@ void FunctionPool::report(std::optional<sandbox::InitFailure> failure) {
 }
 
 void FunctionPool::end_template() {
-  if (parked_ != TemplateState::ready) return;
+  if (template_state_ != TemplateState::ready) return;
   ++*template_turn_;
-  parked_ = TemplateState::none;
+  template_state_ = TemplateState::none;
   node_.memory_reserved -= template_bytes_;
   // In a later turn: this may be a callback of its own.
   context_.loop.post([parked = std::shared_ptr<sandbox::Template>(std::move(template_))]() mutable { parked.reset(); });
@@ -125,7 +125,7 @@ void FunctionPool::end_template() {
 
 void FunctionPool::start_instance() {
   std::optional<sandbox::NativeSpec> native;
-  if (parked_ == TemplateState::not_needed) {
+  if (template_state_ == TemplateState::not_needed) {
     auto spec = native_spec(*version_, context_.environments, machine_of(context_.options));
     if (!spec.ok()) return cannot_run(spec.error());
     native = *std::move(spec);
@@ -134,9 +134,9 @@ void FunctionPool::start_instance() {
   slots_.emplace(slot.get(), slot);
   ++starting_;
   ++node_.starting;
-  ++*of_tenant_;
-  ++*of_function_;
-  node_.memory_reserved += instance_bytes_;
+  ++of_tenant_->running;
+  ++of_function_->running;
+  hold(instance_bytes_);
   if (native) {
     context_.sandbox.start_native(*std::move(native), *slot, slot->ready_callback());
   } else {
@@ -147,10 +147,11 @@ void FunctionPool::start_instance() {
 void FunctionPool::on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Instance>> instance) {
   --starting_;
   --node_.starting;
-  --*of_tenant_;
-  --*of_function_;
+  --of_tenant_->running;
+  --of_function_->running;
   if (instance.ok()) {
     slot.adopt(*std::move(instance));
+    start_time_ = slot.instance()->start_time();
     idle_.push_back(&slot);
     last_error_.reset();
     if (is_custom(*version_)) {
@@ -174,9 +175,11 @@ void FunctionPool::on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Ins
 
 void FunctionPool::on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome) {
   --busy_;
-  --*of_tenant_;
-  --*of_function_;
+  --of_tenant_->running;
+  --of_function_->running;
   last_used_ = context_.clock.mono();
+  const Duration took = last_used_ - run->started.value_or(last_used_);
+  mean_run_ = mean_run_ == Duration{0} ? took : mean_run_ + (took - mean_run_) / 16;
   if (slot.state() == Slot::State::idle) {
     failures_ = 0;
     idle_.push_back(&slot);
@@ -193,7 +196,8 @@ void FunctionPool::on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome
 
 void FunctionPool::on_slot_end(Slot& slot) {
   if (slot.run() != nullptr) return;  // its outcome comes
-  count_failure();
+  // A parked one that is gone ran nothing: that is no crash of the function.
+  if (!is_parked(slot)) count_failure();
   end_slot(slot);
   look();
 }
@@ -202,13 +206,47 @@ void FunctionPool::on_slot_host_call(const RunPtr& run, sandbox::HostCall call, 
   node_.host_call(run, std::move(call), std::move(reply));
 }
 
-void FunctionPool::end_slot(Slot& slot) {
+void FunctionPool::hold(int64_t bytes) {
+  held_bytes_ += bytes;
+  of_tenant_->held_bytes += bytes;
+  node_.memory_reserved += bytes;
+}
+
+bool FunctionPool::is_parked(const Slot& slot) const {
+  return std::any_of(parked_.begin(), parked_.end(), [&](const Parked& one) { return one.slot == &slot; });
+}
+
+// From now on it holds what it takes in place of its full size.
+void FunctionPool::park(Slot& slot) {
+  own_bytes_ = slot.instance()->memory_bytes();
   std::erase(idle_, &slot);
+  slot.park();
+  parked_.push_back({&slot, own_bytes_});
+  hold(-instance_bytes_);
+  node_.memory_reserved += own_bytes_;
+  node_.memory_parked += own_bytes_;
+  node_.freed();
+}
+
+void FunctionPool::leave_parked(std::vector<Parked>::iterator one) {
+  node_.memory_reserved -= one->bytes;
+  node_.memory_parked -= one->bytes;
+  parked_.erase(one);
+}
+
+void FunctionPool::end_slot(Slot& slot) {
+  const auto parked =
+      std::find_if(parked_.begin(), parked_.end(), [&](const Parked& one) { return one.slot == &slot; });
+  if (parked != parked_.end()) {
+    leave_parked(parked);
+  } else {
+    std::erase(idle_, &slot);
+    hold(-instance_bytes_);
+  }
   slot.retire();
   const auto found = slots_.find(&slot);
   node_.bury(std::move(found->second));
   slots_.erase(found);
-  node_.memory_reserved -= instance_bytes_;
   node_.freed();
 }
 

@@ -10,21 +10,33 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "invoke/rhythm.h"
 
 namespace sundog::invoke {
 namespace {
 
 struct Function {
   PoolState pool;
+  std::string tenant = "t";
   std::deque<MonoTime> waiting;  // their deadlines
   std::deque<MonoTime> idle;     // since when, longest first
+  std::deque<MonoTime> parked;   // not used since, longest first
+  int64_t own_bytes = 0;         // that an instance holds when it is parked; 0: it cannot be parked
+  Duration keep_parked{}, keep_template = std::chrono::minutes{1};
+  std::optional<Rhythm> rhythm;  // decides in place of these
+  Duration start_time{}, init_time{};
+  bool short_of_node = false;
   std::optional<MonoTime> look_at;
+
+  int64_t held() const { return pool.instance_bytes * (static_cast<int64_t>(idle.size()) + pool.busy + pool.starting); }
 };
 
 std::string refusal_name(Refusal why) {
   switch (why) {
     case Refusal::queue_full:
       return "queue_full";
+    case Refusal::wait_too_long:
+      return "wait_too_long";
     case Refusal::no_concurrency:
       return "no_concurrency";
     case Refusal::too_large_for_node:
@@ -72,6 +84,7 @@ class Stage {
       if (key == "memory") node_.memory_budget = value << 20;
       if (key == "account") policy_.account_concurrency = static_cast<int>(value);
       if (key == "starts") policy_.starts_at_once = static_cast<int>(value);
+      if (key == "parked-percent") policy_.parked_percent = static_cast<int>(value);
     }
   }
   void set_policy(std::istringstream& words) {
@@ -81,6 +94,8 @@ class Stage {
       if (key == "limit") queue_limit_ = duration(value);
       if (key == "idle") policy_.idle_instance = std::chrono::duration_cast<Millis>(duration(value));
       if (key == "failures") policy_.free_failures = std::stoi(value);
+      if (key == "parked") policy_.parked_most = std::stoi(value);
+      if (key == "patience") policy_.queue_patience = std::chrono::duration_cast<Millis>(duration(value));
     }
   }
   void add_function(std::istringstream& words) {
@@ -91,14 +106,31 @@ class Stage {
     while (words >> key) {
       int64_t value = 0;
       if (key == "native") {
-        function.pool.parked = TemplateState::not_needed;
+        function.pool.template_state = TemplateState::not_needed;
+        continue;
+      }
+      if (key == "tenant") {
+        words >> function.tenant;
+        continue;
+      }
+      if (key == "keep" || key == "keep-template" || key == "runs" || key == "start" || key == "init") {
+        std::string time;
+        words >> time;
+        if (key == "keep") function.keep_parked = duration(time);
+        if (key == "keep-template") function.keep_template = duration(time);
+        if (key == "runs") function.pool.mean_run = duration(time);
+        if (key == "start") function.start_time = duration(time);
+        if (key == "init") function.init_time = duration(time);
+        if (key == "start") function.rhythm.emplace();
         continue;
       }
       words >> value;
+      if (key == "own") function.own_bytes = value << 20;
+      if (key == "provisioned") function.pool.provisioned = static_cast<int>(value);
       if (key == "memory") function.pool.instance_bytes = function.pool.template_bytes = value << 20;
       if (key == "reserved") function.pool.reserved_concurrency = static_cast<int>(value);
       if (key == "template") {  // it is there already
-        function.pool.parked = TemplateState::ready;
+        function.pool.template_state = TemplateState::ready;
         function.pool.template_bytes = value << 20;
         function.pool.template_measured = true;
         node_.memory_reserved += function.pool.template_bytes;
@@ -129,14 +161,14 @@ class Stage {
   void event(Function& function, const std::string& verb, int count, int64_t megabytes) {
     auto& pool = function.pool;
     if (verb == "template") {
-      ASSERT_EQ(pool.parked, TemplateState::starting);
-      pool.parked = TemplateState::ready;
+      ASSERT_EQ(pool.template_state, TemplateState::starting);
+      pool.template_state = TemplateState::ready;
       pool.template_measured = true;
       node_.memory_reserved += (megabytes << 20) - pool.template_bytes;
       pool.template_bytes = megabytes << 20;
     } else if (verb == "init-fails") {
-      ASSERT_EQ(pool.parked, TemplateState::starting);
-      pool.parked = TemplateState::none;
+      ASSERT_EQ(pool.template_state, TemplateState::starting);
+      pool.template_state = TemplateState::none;
       node_.memory_reserved -= pool.template_bytes;
       function.waiting.clear();
       fail(pool);
@@ -150,24 +182,34 @@ class Stage {
   void one_event(Function& function, const std::string& verb) {
     auto& pool = function.pool;
     if (verb == "call") {
+      const bool rested = pool.busy + pool.starting == 0 && function.waiting.empty() && pool.last_used > MonoTime{};
+      if (rested && function.rhythm) function.rhythm->rested(now_ - pool.last_used);
       function.waiting.push_back(now_ + queue_limit_);
       pool.last_used = now_;
     } else if (verb == "ready") {
       ASSERT_GT(pool.starting--, 0);
       --node_.starting;
-      count_running(pool, -1);
+      count_running(function, -1);
       function.idle.push_back(now_);
     } else if (verb == "done") {
       ASSERT_GT(pool.busy--, 0);
-      count_running(pool, -1);
+      count_running(function, -1);
       pool.last_used = now_;
       pool.failures = 0;
       function.idle.push_back(now_);
     } else if (verb == "crash" || verb == "timeout") {
       ASSERT_GT(pool.busy--, 0);
-      count_running(pool, -1);
+      count_running(function, -1);
       node_.memory_reserved -= pool.instance_bytes;
       if (verb == "crash") fail(pool);
+    } else if (verb == "parked-dies") {
+      ASSERT_FALSE(function.parked.empty());
+      end_parked(function, 1);
+    } else if (verb == "idle-dies") {
+      ASSERT_FALSE(function.idle.empty());
+      function.idle.pop_front();
+      node_.memory_reserved -= pool.instance_bytes;
+      fail(pool);
     } else {
       ASSERT_EQ(verb, "tick");
     }
@@ -177,9 +219,9 @@ class Stage {
     ++pool.failures;
     pool.last_failure = now_;
   }
-  void count_running(PoolState& pool, int by) {
-    pool.function_running += by;
-    node_.tenant_running += by;
+  void count_running(Function& function, int by) {
+    function.pool.function_running += by;
+    tenant_running_[function.tenant] += by;
   }
 
   void advance_to(MonoTime until) {
@@ -205,16 +247,58 @@ class Stage {
     }
   }
 
+  int64_t tenant_held(const std::string& tenant) const {
+    int64_t held = 0;
+    for (const auto& [name, function] : functions_) held += function.tenant == tenant ? function.held() : 0;
+    return held;
+  }
+  int64_t fair_share() const {
+    std::set<std::string> tenants;
+    for (const auto& [name, function] : functions_) {
+      if (function.held() > 0 || !function.waiting.empty()) tenants.insert(function.tenant);
+    }
+    return node_.memory_budget / std::max<int64_t>(1, std::ssize(tenants));
+  }
+  Holding holding(const Function& function) {
+    return {&*tenants_.insert(function.tenant).first, tenant_held(function.tenant), function.held(),
+            function.pool.instance_bytes};
+  }
+
+  int64_t owed(const Function& asking, int64_t share) {
+    int64_t most = 0;
+    for (const auto& [name, other] : functions_) {
+      if (&other == &asking || !other.short_of_node || other.waiting.empty()) continue;
+      if (goes_first(holding(other), holding(asking), share)) most = std::max(most, other.pool.instance_bytes);
+    }
+    return most;
+  }
+
+  bool can_park(const Function& function) const {
+    return std::ssize(function.parked) < policy_.parked_most && function.keep_parked > policy_.idle_instance &&
+           may_park(function.pool, function.own_bytes, policy_);
+  }
+
   std::vector<Evictable> evictable(const Function& asking) {
     std::vector<Evictable> all;
+    const int64_t share = fair_share();
     for (auto& [name, other] : functions_) {
-      if (&other == &asking || !other.waiting.empty()) continue;
-      for (const auto since : other.idle) {
-        all.push_back({Evictable::Kind::instance, &other, other.pool.instance_bytes, since});
+      if (&other == &asking) continue;
+      const bool poorer = other.tenant != asking.tenant && tenant_held(other.tenant) <= share;
+      auto& pool = other.pool;
+      pool.idle = static_cast<int>(other.idle.size());
+      const int idle = other.waiting.empty() ? surplus_idle(pool)
+                                             : std::min(surplus_idle(pool), instances_owed(pool, owed(other, share)));
+      for (int i = 0; i < idle; ++i) {
+        const int64_t freed = pool.instance_bytes - (can_park(other) ? other.own_bytes : 0);
+        all.push_back({Evictable::Kind::idle, &other, freed, other.idle[static_cast<size_t>(i)], poorer});
       }
-      const auto& pool = other.pool;
-      if (other.idle.empty() && pool.busy + pool.starting == 0 && pool.parked == TemplateState::ready) {
-        all.push_back({Evictable::Kind::parked_template, &other, pool.template_bytes, pool.last_used});
+      if (!other.waiting.empty()) continue;
+      for (const auto since : other.parked) {
+        all.push_back({Evictable::Kind::parked, &other, other.own_bytes, since, poorer});
+      }
+      if (pool.busy + pool.starting + pool.idle == 0 && other.parked.empty() &&
+          pool.template_state == TemplateState::ready) {
+        all.push_back({Evictable::Kind::unused_template, &other, pool.template_bytes, pool.last_used, poorer});
       }
     }
     return all;
@@ -224,10 +308,26 @@ class Stage {
     auto& pool = function.pool;
     pool.waiting = static_cast<int>(function.waiting.size());
     pool.idle = static_cast<int>(function.idle.size());
+    pool.parked = static_cast<int>(function.parked.size());
     if (!function.waiting.empty()) pool.first_deadline = function.waiting.front();
     if (!function.idle.empty()) pool.longest_idle_since = function.idle.front();
+    if (!function.parked.empty()) pool.longest_parked_since = function.parked.front();
+    pool.longest_idle_bytes = pool.last_parked_bytes = function.own_bytes;
+    if (function.rhythm) {
+      const auto worth = [&](Duration time) { return policy_.worth * std::chrono::duration<double>(time).count(); };
+      const auto& rhythm = *function.rhythm;
+      function.keep_parked = rhythm.keep(function.own_bytes, worth(function.start_time), policy_.keep_most);
+      function.keep_template = rhythm.keep(pool.template_bytes, worth(function.init_time), policy_.keep_most);
+    }
+    pool.keep_parked = function.keep_parked;
+    pool.keep_template = function.keep_template;
     node_.evictable = evictable(function);
+    node_.tenant_running = tenant_running_[function.tenant];
+    node_.tenant_bytes = tenant_held(function.tenant);
+    const int64_t share = node_.fair_share = fair_share();
+    node_.owed_bytes = owed(function, share);
     const auto decision = decide(pool, node_, now_, policy_);
+    function.short_of_node = decision.short_of_node;
     function.look_at = decision.look_again;
     return act(name, function, decision);
   }
@@ -248,30 +348,45 @@ class Stage {
       function.idle.pop_back();
       function.waiting.pop_front();
       ++pool.busy;
-      count_running(pool, 1);
+      count_running(function, 1);
     }
     did("run", decision.run);
     for (const auto& victim : decision.evict) evict(victim);
+    if (decision.thaw) {
+      function.waiting.pop_front();
+      std::rotate(function.parked.begin(), std::prev(function.parked.end()), function.parked.end());
+      end_parked(function, 1);
+      node_.memory_reserved += pool.instance_bytes;
+      ++pool.busy;
+      count_running(function, 1);
+    }
+    did("thaw", decision.thaw ? 1 : 0);
     if (decision.start_template) {
-      pool.parked = TemplateState::starting;
+      pool.template_state = TemplateState::starting;
       node_.memory_reserved += pool.template_bytes;
     }
     did("start-template", decision.start_template ? 1 : 0);
+    if (decision.start > 0 && pool.busy > 0 && !function.waiting.empty()) ++pool.late_starts;
     pool.starting += decision.start;
     node_.starting += decision.start;
-    count_running(pool, decision.start);
+    count_running(function, decision.start);
     node_.memory_reserved += decision.start * pool.instance_bytes;
     did("start", decision.start);
+    if (decision.park) park(function);
+    did("park", decision.park ? 1 : 0);
+    end_parked(function, decision.end_parked);
+    did("end-parked", decision.end_parked);
     for (int i = 0; i < decision.end_idle; ++i) function.idle.pop_front();
     node_.memory_reserved -= decision.end_idle * pool.instance_bytes;
     did("end", decision.end_idle);
     if (decision.end_template) {
-      pool.parked = TemplateState::none;
+      pool.template_state = TemplateState::none;
       node_.memory_reserved -= pool.template_bytes;
     }
     did("end-template", decision.end_template ? 1 : 0);
     EXPECT_LE(node_.memory_reserved, node_.memory_budget);
-    EXPECT_LE(node_.tenant_running, policy_.account_concurrency);
+    EXPECT_LE(tenant_running_[function.tenant], policy_.account_concurrency);
+    EXPECT_LE(node_.memory_parked, std::max(int64_t{0}, parked_budget(node_.memory_budget, policy_)));
     EXPECT_LE(pool.function_running, pool.reserved_concurrency.value_or(INT32_MAX));
     return changed;
   }
@@ -279,19 +394,40 @@ class Stage {
     if (!holds) throw std::logic_error("decide() ran an invocation that is not there");
   }
 
+  void park(Function& function) {
+    function.parked.push_back(function.idle.front());
+    function.idle.pop_front();
+    node_.memory_reserved += function.own_bytes - function.pool.instance_bytes;
+    node_.memory_parked += function.own_bytes;
+  }
+  void end_parked(Function& function, int count) {
+    for (int i = 0; i < count; ++i) function.parked.pop_front();
+    node_.memory_reserved -= count * function.own_bytes;
+    node_.memory_parked -= count * function.own_bytes;
+  }
+
   void evict(const Evictable& victim) {
     auto& other = *static_cast<Function*>(victim.owner);
-    const bool instance = victim.kind == Evictable::Kind::instance;
-    for (const auto& [name, function] : functions_) {
-      if (&function == &other) ++happened_[name + (instance ? " evict" : " evict-template")];
-    }
-    if (instance) {
-      ASSERT_FALSE(other.idle.empty());
-      other.idle.pop_front();
+    const auto did = [&](const std::string& what) {
+      for (const auto& [name, function] : functions_) {
+        if (&function == &other) ++happened_[name + " " + what];
+      }
+    };
+    if (victim.kind == Evictable::Kind::parked) {
+      did("evict-parked");
+      end_parked(other, 1);
+    } else if (victim.kind == Evictable::Kind::unused_template) {
+      did("evict-template");
+      other.pool.template_state = TemplateState::none;
+      node_.memory_reserved -= victim.bytes;
+    } else if (can_park(other)) {
+      did("park");
+      park(other);
     } else {
-      other.pool.parked = TemplateState::none;
+      did("evict");
+      other.idle.pop_front();
+      node_.memory_reserved -= victim.bytes;
     }
-    node_.memory_reserved -= victim.bytes;
   }
 
   // "start x5, refuse queue_full x2, b run, waiting x3": all that happened since the last expectation, and no more.
@@ -326,9 +462,11 @@ class Stage {
 
   MonoTime now_{};
   NodeState node_{.memory_budget = 8LL << 30};
-  ScalingPolicy policy_;
+  ScalingPolicy policy_{.idle_instance = Millis{5'000}};
   Duration queue_limit_ = Millis{10'000};
   std::map<std::string, Function> functions_;
+  std::map<std::string, int> tenant_running_;
+  std::set<std::string> tenants_;
   std::map<std::string, int> happened_;
   int expectations_ = 0;
 };

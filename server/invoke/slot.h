@@ -25,7 +25,7 @@ class SlotOwner {
 
 class Slot final : public sandbox::InstanceEvents, public std::enable_shared_from_this<Slot> {
  public:
-  enum class State { starting, idle, busy, ended };
+  enum class State { starting, idle, parked, busy, ended };
 
   // `tenant` and `version`: whose log gets what is printed before the first invocation.
   Slot(Context& context, SlotOwner& owner, std::string tenant, functions::VersionPtr version)
@@ -39,6 +39,8 @@ class Slot final : public sandbox::InstanceEvents, public std::enable_shared_fro
   // What the sandbox calls with the instance. Safe after the slot's end.
   Callback<std::unique_ptr<sandbox::Instance>> ready_callback();
   void adopt(std::unique_ptr<sandbox::Instance> instance);
+  // Idle from now on holds no more of the node's memory than it takes; it waits in its socket's read as before.
+  void park() { state_ = State::parked; }
   void execute(RunPtr run);
   void kill();
   // No more calls to the owner.
@@ -47,7 +49,7 @@ class Slot final : public sandbox::InstanceEvents, public std::enable_shared_fro
   State state() const { return state_; }
   const std::string& id() const { return id_; }
   MonoTime made() const { return made_; }
-  MonoTime since() const { return since_; }  // in this state
+  MonoTime since() const { return since_; }  // in this state; of a parked one: not used since
   bool fresh() const { return fresh_; }      // has executed nothing yet
   const sandbox::Instance* instance() const { return instance_.get(); }
   const RunPtr& run() const { return run_; }

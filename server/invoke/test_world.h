@@ -19,6 +19,7 @@ class FakeFunctions final : public functions::Functions {
     std::optional<int> reserved;
     functions::VersionPtr other;  // gets `share` of the traffic
     double share = 0;
+    int provisioned = 0;
   };
   std::map<std::string, Deployed> deployed;  // by name
   std::function<void(const std::string&, const std::string&)> changed;
@@ -74,6 +75,16 @@ class FakeFunctions final : public functions::Functions {
   Status remove_alias(Text, Text, Text) override { return not_here(); }
   Result<functions::Page<functions::Alias>> aliases(Text, Text, Text, Text, int) const override { return not_here(); }
   Status set_reserved_concurrency(Text, Text, std::optional<int>) override { return not_here(); }
+  Status set_provisioned(Text, Text, Text, std::optional<int>) override { return not_here(); }
+  std::vector<functions::Provisioned> provisioned(Text, Text name) const override {
+    std::vector<functions::Provisioned> all;
+    for (const auto& [function, one] : deployed) {
+      if (one.provisioned > 0 && (name.empty() || name == function)) {
+        all.push_back({"1", one.provisioned, {}, one.version});
+      }
+    }
+    return all;
+  }
   void add_builtin(functions::Version) override {}
 
  private:

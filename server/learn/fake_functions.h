@@ -95,6 +95,10 @@ class FakeFunctions final : public functions::Functions {
                                          int) const override {
     return functions::Page<Alias>{};
   }
+  Status set_provisioned(const std::string&, const std::string&, const std::string&, std::optional<int>) override {
+    return done;
+  }
+  std::vector<functions::Provisioned> provisioned(const std::string&, const std::string&) const override { return {}; }
   Status set_reserved_concurrency(const std::string&, const std::string&, std::optional<int>) override { return done; }
   Result<functions::Resolved> resolve(const std::string& tenant, const std::string& name, const std::string& qualifier,
                                       double) const override {

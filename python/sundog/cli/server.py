@@ -156,7 +156,13 @@ def _fleet_table(found: Any) -> Any:
     from rich.table import Table
 
     memory, budget = found.get("memory_bytes") or 0, found.get("budget_bytes") or 0
-    title = f"{len(found.get('instances') or ())} instances, {found.get('queued') or 0} queued, {memory / 1e6:,.0f} of {budget / 1e6:,.0f} MB"
+    instances = found.get("instances") or ()
+    parked = sum(one["state"] == "parked" for one in instances)
+    resting = (found.get("parked_bytes") or 0) + (found.get("template_bytes") or 0)
+    title = (
+        f"{len(instances) - parked} instances, {parked} parked, {found.get('queued') or 0} queued, "
+        f"{memory / 1e6:,.0f} of {budget / 1e6:,.0f} MB ({resting / 1e6:,.0f} parked and templates, never billed)"
+    )
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in ("what", "function", "version", "state", "memory MB", ""):
         table.add_column(column)
