@@ -83,7 +83,7 @@ def test_one_more_function_costs_little_and_all_gone_costs_nothing(
     park_seconds: int,
 ) -> None:
     server = fresh_server(
-        "--idle-instance", "1", "--idle-template", str(park_seconds), "--idle-environment", "1"
+        "--idle-instance", "1", "--parked", "0", "--idle-template", str(park_seconds), "--idle-environment", "1"
     ).start()
     layers = []
     if packages:

@@ -20,6 +20,7 @@ TARGETS = [
     "sundog_native",
     "http_bench",
     "store_bench",
+    "sundog-simulate",
 ]
 WORSE = 1.2  # a ratio that is more than so many times the recorded one is a regression
 
