@@ -14,7 +14,16 @@ from urllib.parse import quote
 
 from sundog.app import Environment, Function, Settings, check_name
 from sundog.environments import Environments, training_environment
-from sundog.errors import Conflict, DeadlineExceeded, FunctionError, InvalidArgument, NotFound, function_error
+from sundog.errors import (
+    Conflict,
+    DeadlineExceeded,
+    FunctionError,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    function_error,
+)
+from sundog.event_stream import read_events
 from sundog.jobs import Progress
 from sundog.packaging import Package, package_folder, package_function
 from sundog.tables import html_table
@@ -124,6 +133,35 @@ def invoke_request(
     )
 
 
+def stream_request(name: str, payload: bytes, qualifier: str = "", timeout: float = 930.0) -> Request:
+    return Request(
+        "POST",
+        f"/2021-11-15/functions/{quote(name)}/response-streaming-invocations",
+        params={"Qualifier": qualifier or None},
+        content=payload,
+        headers={"content-type": "application/json"},
+        timeout=timeout,
+    )
+
+
+def parse_stream(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of a streamed answer, from its event stream.
+
+    Raises:
+        FunctionError: The function failed, after the pieces that came before.
+        Unavailable: The answer broke off.
+    """
+    for event in read_events(pieces):
+        if event.type == "PayloadChunk":
+            yield event.payload
+        elif event.type == "InvokeComplete":
+            complete = json.loads(event.payload)
+            if complete.get("ErrorCode"):
+                raise function_error(str(complete.get("ErrorDetails") or complete["ErrorCode"]).encode())
+            return
+    raise Unavailable("The streamed answer ended before it was complete.")
+
+
 def parse_invocation(reply: Reply) -> Any:
     """The value that the function returned (text that is no JSON: as bytes).
 
@@ -192,6 +230,26 @@ class DeployedFunction:
         return parse_invocation(
             self._transport.send(invoke_request(self.name, content, self.qualifier, timeout=timeout))
         )
+
+    def stream(self, payload: Any = None, *, timeout: float = 930.0) -> Iterator[bytes]:
+        """Calls it and gives its answer piece by piece, each as soon as the function has yielded it.
+
+        A function that yields (a generator) streams; the answer of any other comes as one piece.
+
+        Args:
+            payload: What JSON can carry, or bytes that are JSON; at most 6 MB.
+            timeout: Seconds to wait for the next piece, start of an instance included.
+
+        Yields:
+            Bytes; text that the function yields is UTF-8. At most 200 MB in all.
+
+        Raises:
+            FunctionError: The function raised, timed out or ran out of memory; pieces may have come before.
+            Throttled: No instance could take it in time.
+        """
+        content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        request = stream_request(self.name, content, self.qualifier, timeout)
+        return parse_stream(self._transport.pieces(request))
 
     def invoke_event(self, payload: Any = None) -> str:
         """Hands it a payload to work on later (kept durably, retried twice, then a dead letter); gives the request id."""

@@ -33,6 +33,8 @@ class CountedResponder final : public net::Responder {
     ~Stream() override { Metrics::count(counts_, status_, clock_.mono() - start_); }
     bool write(std::string piece, Wait wait) override { return inner_->write(std::move(piece), wait); }
     bool open() const override { return inner_->open(); }
+    bool full() const override { return inner_->full(); }
+    void when_room(std::function<void()> callback) override { inner_->when_room(std::move(callback)); }
     void finish() override { inner_->finish(); }
 
    private:

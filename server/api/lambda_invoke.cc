@@ -1,6 +1,8 @@
 // Lambda's Invoke: straight from the request to the invoker and back, on the loop thread.
+#include "api/errors.h"
 #include "api/json_check.h"
 #include "api/lambda_answers.h"
+#include "api/lambda_invocation.h"
 #include "api/lambda_routes.h"
 #include "api/lambda_shapes.h"
 #include "base/crypto.h"
@@ -11,8 +13,6 @@ namespace {
 using CallPtr = std::shared_ptr<Call>;
 using ResponderPtr = std::shared_ptr<net::Responder>;
 
-// Over Lambda's limits, so that what is too large gets Lambda's own answer.
-constexpr int64_t kBodyLimit = 16 << 20;
 constexpr size_t kLogTail = 4096;
 constexpr size_t kClientContextLimit = 3583;
 
@@ -47,16 +47,6 @@ Result<std::string> client_context(const Call& call) {
   return text;
 }
 
-bool payload_fits(const Call& call, Kind kind) {
-  const int64_t limit = kind == Kind::event ? kEventPayloadLimit : kPayloadLimit;
-  if (static_cast<int64_t>(call.request.body.size()) <= limit) return true;
-  reply_exception(*call.responder, 413, "RequestTooLargeException",
-                  "Request must be smaller than " + std::to_string(limit) +
-                      " bytes for the InvokeFunction operation; it has " + std::to_string(call.request.body.size()) +
-                      ".");
-  return false;
-}
-
 void send_result(const ResponderPtr& responder, Result<invoke::InvokeResult> result) {
   if (!result.ok()) return reply_lambda(*responder, result.error());
   net::Response response;
@@ -73,7 +63,31 @@ void send_result(const ResponderPtr& responder, Result<invoke::InvokeResult> res
   responder->send(std::move(response));
 }
 
-Result<invoke::Invocation> invocation_of(Call& call, const functions::Functions& functions) {
+void invoke_function(const CallPtr& call, functions::Functions& functions, invoke::Invoker& invoker,
+                     invoke::Events& events) {
+  const auto kind = kind_of(*call);
+  if (!kind.ok()) return reply_lambda(*call->responder, kind.error());
+  auto invocation = invocation_of(*call, functions);
+  if (!invocation.ok()) return reply_lambda(*call->responder, invocation.error());
+  if (*kind == Kind::dry_run) return call->responder->send({.status = 204});
+  const int64_t limit = *kind == Kind::event ? kEventPayloadLimit : kPayloadLimit;
+  const auto taken = take_payload(*call, *invocation, limit, "InvokeFunction");
+  if (!taken.ok()) return reply_lambda(*call->responder, taken.error());
+  const ResponderPtr responder = call->responder;
+  if (*kind == Kind::request_response) {
+    return invoker.invoke(*std::move(invocation), [responder](Result<invoke::InvokeResult> result) {
+      send_result(responder, std::move(result));
+    });
+  }
+  events.accept(*std::move(invocation), [responder](const Result<std::string>& request_id) {
+    if (!request_id.ok()) return reply_lambda(*responder, request_id.error());
+    responder->send({.status = 202, .headers = {{"x-amzn-RequestId", *request_id}}});
+  });
+}
+
+}  // namespace
+
+Result<invoke::Invocation> invocation_of(const Call& call, const functions::Functions& functions) {
   SUNDOG_TRY(name, named_function(call));
   // Whether there is such a function is told before what is wrong with the payload, as Lambda does.
   SUNDOG_CHECK(functions.resolve(call.principal.tenant, name.name, name.qualifier, 0));
@@ -89,38 +103,23 @@ Result<invoke::Invocation> invocation_of(Call& call, const functions::Functions&
   return invocation;
 }
 
-void invoke_function(const CallPtr& call, functions::Functions& functions, invoke::Invoker& invoker,
-                     invoke::Events& events) {
-  const auto kind = kind_of(*call);
-  if (!kind.ok()) return reply_lambda(*call->responder, kind.error());
-  auto invocation = invocation_of(*call, functions);
-  if (!invocation.ok()) return reply_lambda(*call->responder, invocation.error());
-  if (*kind == Kind::dry_run) return call->responder->send({.status = 204});
-  if (!payload_fits(*call, *kind)) return;
-  invocation->payload = call->request.body.empty() ? "{}" : std::move(call->request.body);
-  if (!is_json(invocation->payload)) {
-    return reply_exception(*call->responder, 400, "InvalidRequestContentException",
-                           "Could not parse request body into json: the payload is not one JSON document in UTF-8.");
+Status take_payload(Call& call, invoke::Invocation& invocation, int64_t limit, std::string_view operation) {
+  auto& body = call.request.body;
+  if (static_cast<int64_t>(body.size()) > limit) {
+    return fail(Code::too_large, "Request must be smaller than " + std::to_string(limit) + " bytes for the " +
+                                     std::string(operation) + " operation; it has " + std::to_string(body.size()) +
+                                     ".");
   }
-  const ResponderPtr responder = call->responder;
-  if (*kind == Kind::request_response) {
-    return invoker.invoke(*std::move(invocation), [responder](Result<invoke::InvokeResult> result) {
-      send_result(responder, std::move(result));
-    });
-  }
-  events.accept(*std::move(invocation), [responder](const Result<std::string>& request_id) {
-    if (!request_id.ok()) return reply_lambda(*responder, request_id.error());
-    responder->send({.status = 202, .headers = {{"x-amzn-RequestId", *request_id}}});
-  });
+  invocation.payload = body.empty() ? "{}" : std::move(body);
+  if (is_json(invocation.payload)) return done;
+  return not_json(fail(Code::invalid_argument, "the payload is not one JSON document in UTF-8."));
 }
-
-}  // namespace
 
 void add_invoke_route(Router& router, functions::Functions& functions, invoke::Invoker& invoker,
                       invoke::Events& events) {
   router.add("POST", "/2015-03-31/functions/{name}/invocations", Role::invoker,
              [&](const CallPtr& call) { invoke_function(call, functions, invoker, events); },
-             {.run = Run::loop, .errors = ErrorShape::lambda, .body_limit = kBodyLimit});
+             {.run = Run::loop, .errors = ErrorShape::lambda, .body_limit = kInvocationBody});
 }
 
 }  // namespace sundog::api

@@ -338,6 +338,7 @@ void add_lambda_routes(Router& router, Functions& functions, Environments& envir
              [&](const CallPtr& call) { return account_settings(*call, functions); });
   add_code_route(router, functions, blobs);
   add_invoke_route(router, functions, invoker, events);
+  add_stream_routes(router, functions, invoker);
 }
 
 }  // namespace sundog::api

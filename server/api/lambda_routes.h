@@ -21,4 +21,7 @@ void add_provisioned_routes(Router& router, functions::Functions& functions, inv
 void add_invoke_route(Router& router, functions::Functions& functions, invoke::Invoker& invoker,
                       invoke::Events& events);
 
+// Streamed answers (lambda_stream.cc): InvokeWithResponseStream, and POST /v1/functions/{name}/stream.
+void add_stream_routes(Router& router, functions::Functions& functions, invoke::Invoker& invoker);
+
 }  // namespace sundog::api

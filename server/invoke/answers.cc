@@ -42,6 +42,13 @@ Failure failure_of(const sandbox::Outcome& outcome, bool timed_out, const std::s
   }
 }
 
+Failure too_large_failure(const std::string& request_id, int64_t bytes, int64_t limit) {
+  return {"Function.ResponseSizeTooLarge",
+          "RequestId: " + request_id + " Error: Response payload size (" + std::to_string(bytes) +
+              " bytes) exceeded maximum allowed payload size (" + std::to_string(limit) + " bytes).",
+          "handler_error"};
+}
+
 std::string failure_payload(const Failure& failure) {
   return dump(Json{{"errorType", failure.type}, {"errorMessage", failure.message}});
 }

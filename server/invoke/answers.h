@@ -8,6 +8,10 @@
 
 namespace sundog::invoke {
 
+// Bytes that an answer may have, as on Lambda: whole, and streamed.
+inline constexpr int64_t kAnswerLimit = 6'291'556;
+inline constexpr int64_t kStreamLimit = 200LL << 20;
+
 struct Failure {
   std::string type;  // "Sandbox.Timedout", "Runtime.OutOfMemory", "Runtime.ExitError", …
   std::string message;
@@ -17,6 +21,8 @@ struct Failure {
 // What killed an instance, in Lambda's words; `outcome.kind` is none of ok and handler_error, unless it timed out.
 Failure failure_of(const sandbox::Outcome& outcome, bool timed_out, const std::string& request_id, int timeout_s,
                    int memory_mb);
+// What it streamed was over the limit.
+Failure too_large_failure(const std::string& request_id, int64_t bytes, int64_t limit);
 std::string failure_payload(const Failure& failure);
 std::string init_failure_payload(const sandbox::InitFailure& failure, const std::string& request_id);
 

@@ -57,8 +57,7 @@ class Fleet final : public Invoker, public Node {
   void invoke(Invocation invocation, InvokeCallback on_done) override {
     admit(std::move(invocation), {}, std::move(on_done), Origin::outside);
   }
-  void invoke_streaming(Invocation invocation, std::function<void(std::string_view)> on_piece,
-                        InvokeCallback on_done) override {
+  void invoke_streaming(Invocation invocation, PieceSink on_piece, InvokeCallback on_done) override {
     admit(std::move(invocation), std::move(on_piece), std::move(on_done), Origin::outside);
   }
   void kill(const std::string& tenant, const std::string& request_id) override {
@@ -95,8 +94,7 @@ class Fleet final : public Invoker, public Node {
  private:
   // Running code may still call functions while the server drains: it needs them to finish.
   enum class Origin { outside, running_code };
-  void admit(Invocation invocation, std::function<void(std::string_view)> on_piece, InvokeCallback on_done,
-             Origin origin);
+  void admit(Invocation invocation, PieceSink on_piece, InvokeCallback on_done, Origin origin);
   void refuse(InvokeCallback on_done, Error error);
   FunctionPool& pool_of(const std::string& tenant, const functions::VersionPtr& version);
   void on_change(const std::string& tenant, const std::string& name);
@@ -156,8 +154,7 @@ void Fleet::refuse(InvokeCallback on_done, Error error) {
   context_.loop.post([on_done = std::move(on_done), error = std::move(error)] { on_done(error); });
 }
 
-void Fleet::admit(Invocation invocation, std::function<void(std::string_view)> on_piece, InvokeCallback on_done,
-                  Origin origin) {
+void Fleet::admit(Invocation invocation, PieceSink on_piece, InvokeCallback on_done, Origin origin) {
   if (draining_ && origin == Origin::outside) {
     return refuse(std::move(on_done),
                   fail(Code::unavailable, "The server is shutting down.", "Try again in a moment."));

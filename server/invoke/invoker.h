@@ -55,6 +55,16 @@ struct InvokeResult {
 };
 using InvokeCallback = std::function<void(Result<InvokeResult>)>;
 
+// A piece of a streamed answer, on the loop thread, while the handler still runs.
+struct StreamPiece {
+  std::string_view bytes;
+  const std::string& executed_version;
+  // Only for a sink that returns false: to be called once, on the loop thread in a later turn, when it takes more.
+  std::function<void()> resume;
+};
+// False: no more for now. The instance is held until `resume`, and waits in its own sending.
+using PieceSink = std::function<bool(const StreamPiece& piece)>;
+
 // What running code may ask of its host. Registered by name in app/; handlers are called on the loop thread and answer
 // on it (they hand blocking work to a pool themselves).
 using HostCallHandler =
@@ -78,10 +88,9 @@ class Invoker {
  public:
   virtual ~Invoker() = default;
   virtual void invoke(Invocation invocation, InvokeCallback on_done) = 0;
-  // A streamed answer (InvokeWithResponseStream): pieces first, then on_done with an empty payload.
-  virtual void invoke_streaming(Invocation invocation, std::function<void(std::string_view)> on_piece,
-                                InvokeCallback on_done) = 0;
-  // Ends a running invocation as kill -9 of its instance would; nothing happens if it does not run.
+  // A streamed answer (InvokeWithResponseStream): pieces first, at most 200 MB, then on_done; its payload is what did
+  // not stream: the answer of a handler that gives one at once, or the error that ended it.
+  virtual void invoke_streaming(Invocation invocation, PieceSink on_piece, InvokeCallback on_done) = 0;
   virtual void kill(const std::string& tenant, const std::string& request_id) = 0;
   virtual void add_host_call(std::string name, HostCallHandler handler) = 0;
   // New invocations get `unavailable`; calls `on_drained` when the last in-flight one has ended or `grace` is over

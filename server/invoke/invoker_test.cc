@@ -539,7 +539,11 @@ TEST(Invoker, StreamsPiecesBeforeTheAnswer) {
   std::string pieces;
   std::optional<InvokeResult> result;
   world.invoker->invoke_streaming(
-      invocation, [&](std::string_view piece) { pieces += piece; },
+      invocation,
+      [&](const StreamPiece& piece) {
+        pieces += piece.bytes;
+        return true;
+      },
       [&](Result<InvokeResult> done) {
         ASSERT_TRUE(done.ok());
         result = *done;

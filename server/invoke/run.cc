@@ -122,7 +122,8 @@ void end_with_outcome(Context& context, const RunPtr& run, sandbox::Outcome outc
   kill_point("invoke.answered");
   using Kind = sandbox::Outcome::Kind;
   const auto& config = run->version->config;
-  const bool answered = !run->timed_out && (outcome.kind == Kind::ok || outcome.kind == Kind::handler_error);
+  const bool answered =
+      !run->timed_out && !run->too_large && (outcome.kind == Kind::ok || outcome.kind == Kind::handler_error);
   InvokeResult result;
   auto& usage = result.usage = usage_of(context, *run);
   Duration handler = outcome.consumption.handler;
@@ -134,16 +135,21 @@ void end_with_outcome(Context& context, const RunPtr& run, sandbox::Outcome outc
   if (answered) {
     usage.outcome = outcome.kind == Kind::ok ? "ok" : "handler_error";
     result.function_error = outcome.kind == Kind::ok ? "" : "Unhandled";
-    result.payload = std::move(outcome.payload);
+    // Invoke of what streams: the whole, unless it ended with an error.
+    const bool gathered = outcome.kind == Kind::ok && !run->gathered.empty();
+    result.payload = gathered ? std::move(run->gathered) : std::move(outcome.payload);
     log_end(context, *run, usage, nullptr);
   } else {
-    const auto failure = failure_of(outcome, run->timed_out, usage.request_id, config.timeout_s, config.memory_mb);
+    const auto failure =
+        run->too_large && !run->timed_out
+            ? too_large_failure(usage.request_id, run->bytes_streamed, run->on_piece ? kStreamLimit : kAnswerLimit)
+            : failure_of(outcome, run->timed_out, usage.request_id, config.timeout_s, config.memory_mb);
     usage.outcome = failure.outcome;
     result.function_error = "Unhandled";
     result.payload = failure_payload(failure);
     log_end(context, *run, usage, &failure);
   }
-  usage.bytes_out = run->bytes_streamed + static_cast<int64_t>(result.payload.size());
+  usage.bytes_out = static_cast<int64_t>(result.payload.size()) + (run->on_piece ? run->bytes_streamed : 0);
   answer(context, run, std::move(result));
 }
 

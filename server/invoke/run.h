@@ -35,7 +35,7 @@ struct Context {
 struct Run {
   Invocation invocation;  // its payload moves to the instance when it starts
   InvokeCallback on_done;
-  std::function<void(std::string_view)> on_piece;  // empty unless the answer streams
+  PieceSink on_piece;  // empty unless the caller takes a stream: then pieces are gathered
   functions::VersionPtr version;
   MonoTime arrived{}, deadline{};   // deadline: for getting an instance
   std::optional<MonoTime> started;  // on an instance
@@ -43,6 +43,8 @@ struct Run {
   std::string instance;             // its id
   meter::Budgets::Reservation reserved;
   int64_t bytes_in = 0, bytes_streamed = 0;
+  std::string gathered;
+  bool too_large = false;  // what it streamed
   bool logged_start = false;
   bool timed_out = false;
   bool ended = false;

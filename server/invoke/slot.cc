@@ -1,6 +1,7 @@
 #include "invoke/slot.h"
 
 #include "base/kill_point.h"
+#include "invoke/answers.h"
 #include "invoke/specs.h"
 
 namespace sundog::invoke {
@@ -111,9 +112,23 @@ void Slot::on_host_call(sandbox::HostCall call, Callback<sandbox::HostReply> rep
 }
 
 void Slot::on_stream(std::string_view piece) {
-  if (!run_) return;
+  if (!run_ || run_->too_large) return;
   run_->bytes_streamed += static_cast<int64_t>(piece.size());
-  if (run_->on_piece) run_->on_piece(piece);
+  if (run_->bytes_streamed > (run_->on_piece ? kStreamLimit : kAnswerLimit)) {
+    run_->too_large = true;
+    run_->gathered = {};
+    if (run_->on_piece) instance_->kill();  // there is no end in sight
+    return;
+  }
+  if (!run_->on_piece) {
+    run_->gathered.append(piece);
+    return;
+  }
+  auto resume = [weak = weak_from_this(), turn = turn_] {
+    const auto slot = weak.lock();
+    if (slot && slot->turn_ == turn && slot->instance_) slot->instance_->hold(false);
+  };
+  if (!run_->on_piece({piece, run_->version->version, std::move(resume)})) instance_->hold(true);
 }
 
 void Slot::on_end() {

@@ -43,8 +43,7 @@ class FakeInvoker final : public invoke::Invoker {
     invoked.push_back(invocation);
     on_done(answer(invocation));
   }
-  void invoke_streaming(invoke::Invocation invocation, std::function<void(std::string_view)>,
-                        invoke::InvokeCallback on_done) override {
+  void invoke_streaming(invoke::Invocation invocation, invoke::PieceSink, invoke::InvokeCallback on_done) override {
     invoke(std::move(invocation), std::move(on_done));
   }
   void kill(const std::string&, const std::string& request_id) override { killed.push_back(request_id); }

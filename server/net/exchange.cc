@@ -25,15 +25,13 @@ void with_connection(Loop& loop, const std::weak_ptr<Connection>& weak, F f) {
 }  // namespace
 
 StreamBuffer::StreamBuffer(Loop& loop, std::weak_ptr<Connection> connection, Millis write_timeout)
-    : loop_(loop), connection_(std::move(connection)), write_timeout_(write_timeout) {}
+    : loop_(loop), connection_(std::move(connection)), write_timeout_(write_timeout), limit_(kStreamLimit) {}
 
 bool StreamBuffer::write(std::string piece, ResponseStream::Wait wait) {
   {
     std::unique_lock lock(mutex_);
     if (wait == ResponseStream::Wait::may_block) {
-      const bool room =
-          room_.wait_for(lock, write_timeout_, [this] { return !open_ || ended_ || unsent_ < kStreamLimit; });
-      if (!room) return false;
+      if (!room_.wait_for(lock, write_timeout_, [this] { return has_room(); })) return false;
     }
     if (!open_ || ended_ || unsent_ >= kStreamHardLimit) return false;
     if (piece.empty()) return true;
@@ -48,6 +46,22 @@ bool StreamBuffer::write(std::string piece, ResponseStream::Wait wait) {
 bool StreamBuffer::open() const {
   const std::lock_guard lock(mutex_);
   return open_;
+}
+
+bool StreamBuffer::full() const {
+  const std::lock_guard lock(mutex_);
+  return !has_room();
+}
+
+void StreamBuffer::when_room(std::function<void()> callback) {
+  const std::lock_guard lock(mutex_);
+  when_room_ = std::move(callback);
+  if (has_room()) tell_room();
+}
+
+void StreamBuffer::tell_room() {
+  room_.notify_all();
+  if (when_room_) loop_.post(std::exchange(when_room_, nullptr));
 }
 
 void StreamBuffer::end(bool whole) {
@@ -71,13 +85,13 @@ std::vector<std::string> StreamBuffer::take(bool& ended, bool& whole) {
 void StreamBuffer::sent(size_t bytes) {
   const std::lock_guard lock(mutex_);
   unsent_ -= bytes;
-  if (unsent_ < kStreamLimit) room_.notify_all();
+  if (has_room()) tell_room();
 }
 
 void StreamBuffer::close() {
   const std::lock_guard lock(mutex_);
   open_ = false;
-  room_.notify_all();
+  tell_room();
 }
 
 // Always posted: a handler that writes on the loop thread must not find itself inside the connection.

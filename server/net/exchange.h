@@ -31,6 +31,8 @@ class StreamBuffer {
   // The handler's side, any thread.
   bool write(std::string piece, ResponseStream::Wait wait);
   bool open() const;
+  bool full() const;
+  void when_room(std::function<void()> callback);
   void end(bool whole);  // finish(), or dropped without
 
   // The connection's side, loop thread.
@@ -40,12 +42,16 @@ class StreamBuffer {
 
  private:
   void wake_connection();
+  bool has_room() const { return !open_ || ended_ || unsent_ < limit_; }
+  void tell_room();  // with the lock held
 
   Loop& loop_;
   std::weak_ptr<Connection> connection_;
   const Millis write_timeout_;
+  const size_t limit_;
   mutable std::mutex mutex_;
   std::condition_variable room_;
+  std::function<void()> when_room_;
   std::vector<std::string> pieces_;
   size_t unsent_ = 0;  // in pieces_ and taken
   bool scheduled_ = false;
@@ -60,6 +66,8 @@ class StreamHandle final : public ResponseStream {
   ~StreamHandle() override { buffer_->end(false); }
   bool write(std::string piece, Wait wait) override { return buffer_->write(std::move(piece), wait); }
   bool open() const override { return buffer_->open(); }
+  bool full() const override { return buffer_->full(); }
+  void when_room(std::function<void()> callback) override { buffer_->when_room(std::move(callback)); }
   void finish() override { buffer_->end(true); }
 
  private:

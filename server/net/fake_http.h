@@ -64,6 +64,17 @@ class FakeResponder final : public Responder, public std::enable_shared_from_thi
     if (callback) callback();
   }
 
+  // A client that reads nothing for now (true), and one that goes on reading.
+  void hold_stream(bool full) {
+    std::function<void()> callback;
+    {
+      const std::lock_guard lock(mutex_);
+      full_ = full;
+      if (!full) callback = std::exchange(when_room_, nullptr);
+    }
+    if (callback) callback();
+  }
+
   // Waits until the answer is whole; false after `real_limit` of real time.
   bool wait(Millis real_limit = Millis{10'000}) {
     std::unique_lock lock(mutex_);
@@ -110,6 +121,13 @@ class FakeResponder final : public Responder, public std::enable_shared_from_thi
     bool open() const override {
       return owner_->locked([this] { return !owner_->gone_; });
     }
+    bool full() const override {
+      return owner_->locked([this] { return owner_->full_; });
+    }
+    void when_room(std::function<void()> callback) override {
+      const std::lock_guard lock(owner_->mutex_);
+      owner_->when_room_ = std::move(callback);
+    }
     void finish() override {
       const std::lock_guard lock(owner_->mutex_);
       owner_->finished_ = true;
@@ -127,6 +145,8 @@ class FakeResponder final : public Responder, public std::enable_shared_from_thi
   bool answered_ = false;
   bool finished_ = false;
   bool gone_ = false;
+  bool full_ = false;
+  std::function<void()> when_room_;
 };
 
 }  // namespace sundog::net

@@ -57,6 +57,10 @@ class ResponseStream {
   enum class Wait { may_block, never };
   virtual bool write(std::string piece, Wait wait = Wait::may_block) = 0;
   virtual bool open() const = 0;  // false once the client is gone
+  // For who must not block: whether the buffer limit is unsent (stop producing), and a call, once, on the loop thread
+  // and in a later turn, when it no longer is, or when the client is gone.
+  virtual bool full() const = 0;
+  virtual void when_room(std::function<void()> callback) = 0;
   virtual void finish() = 0;
 };
 

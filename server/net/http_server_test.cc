@@ -403,6 +403,37 @@ TEST_F(HttpServerTest, AStreamIsClosedWhenItsReaderGoes) {
   EXPECT_FALSE(stream->write("x"));
 }
 
+TEST_F(HttpServerTest, WhoMustNotBlockIsCalledWhenThereIsRoom) {
+  std::promise<std::shared_ptr<ResponseStream>> made;
+  start(
+      [&](const Request&, const std::shared_ptr<Responder>& responder) { made.set_value(responder->stream(200, {})); });
+  Client client(port_);
+  ASSERT_TRUE(client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+  const auto stream = made.get_future().get();
+  client.until("\r\n\r\n");
+  EXPECT_FALSE(stream->full());
+  // More than sockets take: some of it stays here until the client reads.
+  for (int i = 0; i < 12; ++i) ASSERT_TRUE(stream->write(std::string(1 << 20, 'x'), ResponseStream::Wait::never));
+  EXPECT_TRUE(stream->full());
+  std::promise<void> room;
+  stream->when_room([&] { room.set_value(); });
+  auto called = room.get_future();
+  std::thread reads([&] { client.until("END"); });
+  EXPECT_EQ(called.wait_for(10s), std::future_status::ready);
+  EXPECT_FALSE(stream->full());
+  stream->write("END", ResponseStream::Wait::never);
+  reads.join();
+  std::promise<void> at_once;
+  stream->when_room([&] { at_once.set_value(); });
+  EXPECT_EQ(at_once.get_future().wait_for(10s), std::future_status::ready);
+  for (int i = 0; i < 12; ++i) stream->write(std::string(1 << 20, 'x'), ResponseStream::Wait::never);
+  std::promise<void> gone;
+  stream->when_room([&] { gone.set_value(); });
+  client.close();
+  EXPECT_EQ(gone.get_future().wait_for(10s), std::future_status::ready);
+  EXPECT_FALSE(stream->open());
+}
+
 BodyPolicyFunction streaming(int64_t limit = int64_t{1} << 40) {
   return [limit](const Request&) { return BodyPolicy{.stream = true, .limit = limit}; };
 }

@@ -33,6 +33,7 @@ class FakeInstance final : public Instance {
       *alive_ = false;
     }
   }
+  void hold(bool held) override { this->held = held; }
   bool alive() const override { return *alive_; }
   int64_t pid() const override { return *alive_ ? pid_ : 0; }
   int64_t memory_bytes() const override { return *alive_ ? memory : 0; }
@@ -49,6 +50,7 @@ class FakeInstance final : public Instance {
   const InvokeRequest& request() const { return request_; }
   bool busy() const { return on_done_ != nullptr; }
 
+  bool held = false;
   int64_t memory = 8 << 20;
   Duration start = Millis{7};
 

@@ -91,6 +91,17 @@ void FrameChannel::drain() {
   if (is_open()) on_readable();
 }
 
+void FrameChannel::pause() {
+  paused_ = true;
+  if (readable_ != 0) loop_.unwatch(std::exchange(readable_, 0));
+}
+
+void FrameChannel::resume() {
+  if (!std::exchange(paused_, false) || !is_open()) return;
+  readable_ = loop_.watch_readable(socket_.get(), [this] { on_readable(); });
+  deliver();  // what was read before the pause
+}
+
 void FrameChannel::close() {
   if (readable_ != 0) loop_.unwatch(readable_);
   if (writable_ != 0) loop_.unwatch(writable_);
@@ -106,7 +117,7 @@ void FrameChannel::fail(std::string reason) {
 
 bool FrameChannel::deliver() {
   const auto here = here_;
-  while (true) {
+  while (!paused_) {
     auto next = parser_.next();
     if (!next.ok()) {
       fail(next.error().message);
@@ -116,6 +127,7 @@ bool FrameChannel::deliver() {
     events_.on_frame(std::move(**next));
     if (!*here || !is_open()) return false;
   }
+  return false;
 }
 
 void FrameChannel::on_readable() {

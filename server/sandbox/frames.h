@@ -84,6 +84,9 @@ class FrameChannel {
   void send(Frame frame);
   // Delivers what has arrived already, now: for who learns by another way that the peer has ended.
   void drain();
+  // Reads and delivers nothing for now, so that the peer has to wait in its own sending; its end is not noticed either.
+  void pause();
+  void resume();
   void close();
   bool is_open() const { return bool(socket_); }
   // On the host, of whoever sent the first frame; 0 if unknown.
@@ -107,6 +110,7 @@ class FrameChannel {
   std::deque<Outgoing> outgoing_;
   net::Loop::Id readable_ = 0, writable_ = 0;
   int peer_pid_ = 0;
+  bool paused_ = false;
   std::shared_ptr<bool> here_ = std::make_shared<bool>(true);
 };
 

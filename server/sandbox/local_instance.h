@@ -49,6 +49,7 @@ class LocalInstance final : public Instance {
   void keep(std::shared_ptr<void> what) { kept_ = std::move(what); }
 
   void invoke(InvokeRequest request, std::function<void(Outcome)> on_done) override;
+  void hold(bool held) override { held ? channel_.pause() : channel_.resume(); }
   void kill() override;
   bool alive() const override { return state_ == State::starting || state_ == State::idle || state_ == State::busy; }
   int64_t pid() const override { return alive() ? channel_.peer_pid() : 0; }

@@ -146,6 +146,8 @@ class Instance {
   virtual ~Instance() = default;  // kills what is left
   // One at a time. `on_done` is called exactly once; after any kind but ok and handler_error the instance is dead.
   virtual void invoke(InvokeRequest request, std::function<void(Outcome)> on_done) = 0;
+  // While it is held nothing of what it streams or answers is read: it has to wait. Its deadline goes on.
+  virtual void hold(bool held) = 0;
   // Ends the whole process tree; the running invocation's Outcome is `killed`.
   virtual void kill() = 0;
   virtual bool alive() const = 0;

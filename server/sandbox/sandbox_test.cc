@@ -328,6 +328,34 @@ handler.__sundog_raw__ = False
   EXPECT_EQ(*read_file(made), "made inside");
 }
 
+TEST_F(SandboxTest, WhatIsHeldWaitsInItsSending) {
+  const auto started = start(R"(
+def handler(event, context):
+    for number in range(64):
+        yield b"x" * 65536
+)");
+  Witness witness;
+  auto instance = fork(*started->parked, witness);
+  std::optional<Outcome> outcome;
+  instance->hold(true);
+  begin(*instance, "{}", outcome);
+  // Its pieces come to 4 MB; a socket takes a part of one.
+  EXPECT_FALSE(loop_.run_until([&] { return outcome.has_value() || !witness.streamed.empty(); }, Millis(200)));
+  instance->hold(false);
+  EXPECT_TRUE(loop_.run_until([&] { return witness.streamed.size() >= 1 << 20; }));
+  instance->hold(true);
+  const size_t held = witness.streamed.size();
+  EXPECT_FALSE(loop_.run_until([&] { return witness.streamed.size() > held; }, Millis(50)));
+  EXPECT_FALSE(outcome);
+  instance->hold(false);
+  EXPECT_TRUE(loop_.run_until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->kind, Kind::ok);
+  EXPECT_EQ(witness.streamed.size(), 64U * 65536);
+  instance->hold(true);
+  instance->kill();  // a deadline ends it all the same
+  EXPECT_FALSE(instance->alive());
+}
+
 TEST_F(SandboxTest, ANativeInstanceSpeaksTheSameProtocol) {
   NativeSpec spec;
   spec.name = "echo";

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -347,3 +348,66 @@ def test_calls_at_the_same_time_have_instances_of_their_own(server: Server, make
         for answer in calls:
             assert json.loads(answer.result()["Payload"].read())["errorType"] == "Sandbox.Timedout"
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what="the end of both")
+
+
+def test_wrong_answers_and_garbage_hurt_nobody(make: Make, call: Callable[..., Any]) -> None:
+    """Ids of nobody, paths of nothing, bytes that are no HTTP, a connection left half-way: then the right answer."""
+    odd = """
+answer() {
+    request POST $root/00000000-0000-4000-8000-000000000000/response '"of nobody"'
+    wrong=$body
+    request GET /2018-06-01/runtime/nothing ""
+    exec 5<>"/dev/tcp/$host/$port"
+    printf 'POST %s/%s/response HTTP/1.1\\r\\nContent-Length: 100\\r\\n\\r\\nhalf' "$root" "$id" >&5
+    exec 5>&-
+    exec 5<>"/dev/tcp/$host/$port"
+    printf '\\x00\\xff garbage\\r\\n\\r\\n' >&5
+    IFS= read -r status <&5
+    exec 5>&-
+    request POST $root/$id/response "{\\"wrong\\":$wrong,\\"garbage\\":\\"${status%$'\\r'}\\"}"
+}
+"""
+    name = make(zipped({"bootstrap": SHELL, "answer.sh": odd}))
+    for _ in range(2):
+        answer = call(name)[1]
+        assert answer["wrong"] == {"errorMessage": "Invalid request ID", "errorType": "InvalidRequestID"}
+        assert answer["garbage"] == "HTTP/1.1 400 Bad Request"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the pid that the fleet shows is the host's where the server is root")
+def test_killed_from_outside_it_is_reported_and_replaced(server: Server, make: Make) -> None:
+    waits = 'answer() {\n    [ "$event" = \'"wait"\' ] && sleep 600\n    request POST $root/$id/response 1\n}\n'
+    name = make(zipped({"bootstrap": SHELL, "answer.sh": waits}), Timeout=60)
+    client = server.boto3()
+    with server.http() as http, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.invoke, FunctionName=name, Payload=b'"wait"')
+
+        def busy() -> list[int]:
+            found = http.get("/v1/fleet").json()["instances"]
+            return [i["pid"] for i in found if i["function"] == name and i["state"] == "busy"]
+
+        (pid,) = eventually(busy, what="the busy instance")
+        os.kill(pid, signal.SIGKILL)
+        answer = json.loads(running.result()["Payload"].read())
+        assert answer["errorType"] == "Runtime.ExitError"
+        assert "signal: killed" in answer["errorMessage"]
+    assert json.loads(client.invoke(FunctionName=name, Payload=b"2")["Payload"].read()) == 1
+
+
+@pytest.mark.soak
+def test_a_bootstrap_that_never_asks_is_timed_out(fresh_server: Callable[..., Server]) -> None:
+    """Lambda's ten seconds of init, waited out; runtime_api_test has the same with thirty milliseconds."""
+    server = fresh_server("--queue-limit", "60").start()
+    client = server.boto3()
+    client.create_function(
+        FunctionName="never",
+        Runtime="provided.al2023",
+        Role="arn:aws:iam::000000000000:role/any",
+        Handler="any",
+        Code={"ZipFile": zipped({"bootstrap": "#!/bin/sh\nsleep 600\n"})},
+    )
+    client.get_waiter("function_active_v2").wait(FunctionName="never", WaiterConfig={"Delay": 1})
+    answer = json.loads(client.invoke(FunctionName="never", Payload=b"1")["Payload"].read())
+    assert answer["errorType"] == "Sandbox.Timedout"
+    assert answer["errorMessage"] == "Init timed out after 10.00 seconds"
+    server.stop()

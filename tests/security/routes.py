@@ -69,6 +69,8 @@ ROUTES = [
     Route("POST", L + "/{f}/invocations", "invoker", body={}),
     Route("POST", L + "/" + ARN + "/invocations", "invoker", body={}),
     Route("POST", L + "/{f}/invocations?Qualifier={alias}", "invoker", body={}),
+    Route("POST", "/2021-11-15/functions/{f}/response-streaming-invocations", "invoker", body={}),
+    Route("POST", "/v1/functions/{f}/stream", "invoker", body={}),
     Route("PUT", "/2017-10-31/functions/{f}/concurrency", "deployer", body={"ReservedConcurrentExecutions": 0}),
     Route("GET", "/2019-09-30/functions/{f}/concurrency", "viewer"),
     Route("DELETE", "/2017-10-31/functions/{f}/concurrency", "deployer"),

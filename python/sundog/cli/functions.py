@@ -120,6 +120,7 @@ def invoke(
     payload: Annotated[str, typer.Argument(help="JSON, @FILE, or - for stdin.")] = "{}",
     qualifier: Annotated[str, typer.Option(help="A version or alias.")] = "",
     event: Annotated[bool, typer.Option("--event", help="Work on it later; print the request's id.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes, as it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: the answer is JSON.")] = False,
 ) -> None:
     """Calls a function and prints its answer (always JSON)."""
@@ -131,6 +132,11 @@ def invoke(
     function = cloud(context).functions.get(name, qualifier)
     if event:
         print_json({"request_id": function.invoke_event(value)})
+        return
+    if stream:
+        for piece in function.stream(value):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
         return
     answer = function.invoke(value)
     if isinstance(answer, bytes):

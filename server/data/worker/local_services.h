@@ -75,7 +75,7 @@ class LocalInvoker final : public invoke::Invoker {
     }
     on_done(std::move(result));
   }
-  void invoke_streaming(invoke::Invocation, std::function<void(std::string_view)>, invoke::InvokeCallback) override {}
+  void invoke_streaming(invoke::Invocation, invoke::PieceSink, invoke::InvokeCallback) override {}
   void kill(const std::string&, const std::string&) override {}
   void add_host_call(std::string, invoke::HostCallHandler) override {}
   void drain(Millis, std::function<void()>) override {}
