@@ -261,7 +261,7 @@ bool WholeServer::may_use_blob(const std::string& tenant, const std::string& blo
 
 Status WholeServer::open_api() {
   SUNDOG_TRY(keys, api::Keys::open(*catalog_, clock_, folder_.path(),
-                                         ::geteuid() == 0 ? api::Tenancy::many : api::Tenancy::one));
+                                   ::geteuid() == 0 ? api::Tenancy::many : api::Tenancy::one));
   api_ = std::make_unique<api::Api>(clock_, log_, std::move(keys), api::Api::Options{});
   add_routes();
   add_gauges();
