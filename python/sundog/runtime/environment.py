@@ -64,15 +64,20 @@ class Inherited:
 
     def learned(self) -> list[str]:
         """Modules of the environment and of the standard library that were imported here, in their order."""
-        names = []
-        for name, module in list(sys.modules.items()):
-            if name in self.modules or name.partition(".")[0] in ("sundog", "__main__", "__mp_main__"):
+        names: list[str] = []
+        # From the end, where the new ones are: to look at the others would part their pages from the environment's template.
+        for name in reversed(sys.modules):
+            if name in self.modules:
+                break
+            if name.partition(".")[0] in ("sundog", "__main__", "__mp_main__"):
                 continue
+            module = sys.modules[name]
             spec = getattr(module, "__dict__", {}).get("__spec__")
             origin = getattr(spec, "origin", None)
             found_here = isinstance(origin, str) and origin.startswith((_PACKAGES, _LIBRARY))
             if found_here and getattr(spec, "name", None) == name:
                 names.append(name)
+        names.reverse()
         return names[:_MOST_MODULES]
 
 
@@ -96,7 +101,7 @@ class Environment(Parent):
         super().__init__(control)
         self.own_network = bool(settings["own_network"])
         self.in_force = in_force
-        self.first = frozenset(sys.modules)
+        self.first = self.modules = frozenset(sys.modules)  # made here: in a fork it would part the pages of all names
         self.variables = dict(os.environ)
         self.tmp_was_used = False
         self.gathered = False
@@ -125,6 +130,7 @@ class Environment(Parent):
         self.watch_children()  # whatever a package did to the signal
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        self.modules = frozenset(sys.modules)
         gc.collect()
         randomness.collect()
         gc.freeze()
@@ -152,7 +158,7 @@ class Environment(Parent):
         variables = {name: value for name, value in os.environ.items() if self.variables.get(name) != value}
         from sundog.runtime import parking
 
-        parking.begin(control, Inherited(self.first, frozenset(sys.modules), variables), self.in_force)
+        parking.begin(control, Inherited(self.first, self.modules, variables), self.in_force)
 
 
 def serve(control: int, settings: dict[str, Any]) -> NoReturn:
