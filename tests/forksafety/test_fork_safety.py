@@ -15,10 +15,7 @@ Make = Callable[..., str]
 LAYER = "arn:aws:lambda:local:000000000000:layer:sundog-environment-{}:1"
 
 
-@pytest.fixture
-def deploy(server: Server, package: Callable[..., bytes]) -> Make:
-    """Deploys a handler's source and gives the function's name once it is active."""
-
+def deployer(server: Server, package: Callable[..., bytes]) -> Make:
     def make(source: str, packages: tuple[str, ...] = (), memory: int = 512, **more: object) -> str:
         name = f"s-{uuid.uuid4().hex[:12]}"
         if packages:
@@ -37,6 +34,18 @@ def deploy(server: Server, package: Callable[..., bytes]) -> Make:
         return name
 
     return make
+
+
+@pytest.fixture
+def deploy(server: Server, package: Callable[..., bytes]) -> Make:
+    """Deploys a handler's source and gives the function's name once it is active."""
+    return deployer(server, package)
+
+
+@pytest.fixture
+def patient(fresh_server: Callable[..., Server]) -> Server:
+    """A server whose invocations wait for as long as a slow init takes in each of several instances."""
+    return fresh_server("--queue-limit", "120").start()
 
 
 def call(server: Server, name: str, event: object = None) -> object:
@@ -243,13 +252,13 @@ def handler(event, context): return 1
 
 
 @pytest.mark.soak
-def test_hooks_after_the_restore_have_ten_seconds(server: Server, deploy: Make) -> None:
-    name = deploy("""
+def test_hooks_after_the_restore_have_ten_seconds(patient: Server, package: Callable[..., bytes]) -> None:
+    name = deployer(patient, package)("""
 import snapshot_restore_py, time
 snapshot_restore_py.register_after_restore(time.sleep, 600)
 def handler(event, context): return 1
 """)
-    response = server.boto3().invoke(FunctionName=name, Payload=b"{}")
+    response = patient.boto3().invoke(FunctionName=name, Payload=b"{}")
     answer = json.loads(response["Payload"].read())
     assert answer["errorType"] == "Sandbox.Timedout"
     assert "10.00 seconds" in answer["errorMessage"]
@@ -312,7 +321,9 @@ def predict(rows): return session.run(None, {"x": rows.astype("float32")})[0][:,
 @pytest.mark.soak
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("library", NATIVE)
-def test_native_pools_of_init_do_not_hang_an_instance(server: Server, deploy: Make, library: str, threads: int) -> None:
+def test_native_pools_of_init_do_not_hang_an_instance(
+    patient: Server, package: Callable[..., bytes], library: str, threads: int
+) -> None:
     packages, source = NATIVE[library]
     source = (
         DATA + source + "trained = [float(p) for p in predict(x[:4])]\n"
@@ -322,9 +333,9 @@ def test_native_pools_of_init_do_not_hang_an_instance(server: Server, deploy: Ma
         "    return answer == trained\n"
     )
     more = {"Environment": {"Variables": {"OMP_NUM_THREADS": str(threads)}}}
-    name = deploy(source, packages, 1769, **more)
-    assert at_once(server, name) == [True] * 3
-    assert at_once(server, name) == [True] * 3
+    name = deployer(patient, package)(source, packages, 1769, **more)
+    assert at_once(patient, name) == [True] * 3
+    assert at_once(patient, name) == [True] * 3
 
 
 @pytest.mark.soak
