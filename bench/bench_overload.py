@@ -93,7 +93,8 @@ async def closed_loop(request: Request, callers: int, seconds: float) -> float:
     async def one() -> None:
         nonlocal good
         while time.perf_counter() < end:
-            good += await connections.call() == 200
+            status = await connections.call()
+            good += status == 200
 
     await asyncio.gather(*(one() for _ in range(callers)))
     return good / seconds
@@ -157,7 +158,7 @@ def main() -> None:
         )  # fmt: skip
         add(report, "overload.taken", "what was taken, to its answer", seen.taken_ms, target=f"p99 ≤ {QUEUE_LIMIT} s and the handler's time",
             met=quantile(seen.taken_ms, 0.99) <= (QUEUE_LIMIT + SLEEP) * 1000)  # fmt: skip
-        add(report, "overload.refused", "what was not, to its 429", seen.refused_ms, target="at once")
+        add(report, "overload.refused", "what was not, to its 429", seen.refused_ms or [0.0], target="at once")
         alone = asyncio.run(one_by_one(poor, CALLS))
         under, flood = asyncio.run(beside(rich, 4 * peak, poor))
         floor, loaded = quantile(alone, 0.99), quantile(under, 0.99)

@@ -37,7 +37,8 @@ NODES = (1, 10, 100)
 def simulate(*words: object) -> Tally:
     """One day under one policy."""
     command = [str(PROGRAM), *map(str, words)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    tally: Tally = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return tally
 
 
 def all_runs() -> tuple[list[Tally], list[Tally], list[Tally]]:

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 // Room for four instances of 128 MB and two templates of 80.
 InvokerOptions small_node() {
   InvokerOptions options;
-  options.memory_budget_bytes = (4 * 128LL + 2 * 80) << 20;
+  options.memory_budget_bytes = (4 * 128LL + 2LL * 80) << 20;
   options.parked_most = 0;
   return options;
 }

@@ -116,7 +116,7 @@ double Trace::next_burst(int function, double now) {
     --left;
     return now + random.exponential(kWithinBurst);
   }
-  left = static_cast<int>(random.exponential(kCallsInBurst - 1) + 0.5);
+  left = static_cast<int>(std::lround(random.exponential(kCallsInBurst - 1)));
   const double between = std::max(1.0, kCallsInBurst / one.rate - kCallsInBurst * kWithinBurst);
   return now + random.exponential(between);
 }
