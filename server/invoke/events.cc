@@ -255,7 +255,9 @@ void QueuedEvents::on_result(const DeliveryPtr& delivery, const Result<InvokeRes
     retry_or_bury(delivery, result, result->function_error + ": " + result->payload, false);
   } else {
     const Code code = result.error().code;
-    const bool no_room = code == Code::resource_exhausted || code == Code::conflict || code == Code::unavailable;
+    // `cancelled`: what was to run it ended while it started.
+    const bool no_room = code == Code::resource_exhausted || code == Code::conflict || code == Code::unavailable ||
+                         code == Code::cancelled;
     const bool hopeless = code == Code::not_found || code == Code::invalid_argument || code == Code::too_large ||
                           code == Code::permission_denied || code == Code::unsupported;
     auto& throttled = delivery->event.throttled;

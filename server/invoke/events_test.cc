@@ -134,6 +134,20 @@ TEST_F(EventsTest, NoRoomUsesUpNoAttempt) {
   EXPECT_TRUE(world_.ledger.records.at(0).id.starts_with(world_.ledger.records[0].request_id + "-1-"));
 }
 
+TEST_F(EventsTest, WhatEndsWhileItStartsUsesUpNoAttempt) {
+  world_.functions.deploy("f");
+  int forks = 0;
+  world_.sandbox.fork_script = [&forks](const std::string&) -> std::optional<Error> {
+    if (++forks > 11) return std::nullopt;
+    return fail(Code::cancelled, "The template was ended.");
+  };
+  events_->start();
+  accept("1");
+  ASSERT_TRUE(eventually([&] { return !ended_.empty(); }, Millis{1'000}));
+  EXPECT_FALSE(ended_[0].second);
+  EXPECT_TRUE(world_.ledger.records.at(0).id.starts_with(world_.ledger.records[0].request_id + "-1-"));
+}
+
 TEST_F(EventsTest, AnEventThatFindsNoRoomForSixHoursIsBuried) {
   world_.functions.deploy("f");
   world_.functions.deployed["f"].reserved = 0;
