@@ -47,7 +47,7 @@ std::optional<Provisioned> find(const Functions& functions, const std::string& t
 }
 
 void add_get(Router& router, Functions& functions, invoke::Invoker& invoker) {
-  router.add("GET", std::string(kPath), Role::viewer, [&](const CallPtr& call) {
+  const auto answer = [&](const CallPtr& call) {
     const std::string& tenant = call->principal.tenant;
     const auto body = [&]() -> Result<Json> {
       SUNDOG_TRY(name, named_function(*call));
@@ -70,7 +70,8 @@ void add_get(Router& router, Functions& functions, invoke::Invoker& invoker) {
                              "No Provisioned Concurrency Config found for this function");
     }
     reply(*call->responder, 200, *body);
-  });
+  };
+  router.add("GET", std::string(kPath), Role::viewer, answer, {.errors = ErrorShape::lambda});
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ def handler(event, context):
     print("did", event)
     return event
 """
+PROVISIONED_PATH = "/2019-09-30/functions/ready/provisioned-concurrency?Qualifier=1"
 CSV = "a,b,label\n" + "".join(f"{n},{n * 7 % 13},{n % 2}\n" for n in range(500))
 
 
@@ -320,12 +321,31 @@ class Way:
     source: str = SOURCE
 
 
+def drive_provisioned(http: httpx.Client, kept: dict, zipped: bytes) -> None:
+    """Publishes a function and keeps an instance of it ready."""
+    body = function_body("ready", zipped) | {"Publish": True}
+    assert ask(http, "POST", FUNCTIONS, json=body).status_code == 201
+    kept["function"] = True
+    put = ask(http, "PUT", PROVISIONED_PATH, json={"ProvisionedConcurrentExecutions": 1})
+    assert put.status_code == 202, put.text
+    kept["provisioned"] = True
+
+
+def check_provisioned(server: Server, http: httpx.Client, kept: dict) -> None:
+    """The version is there; what was acknowledged is kept ready, and what was not may be."""
+    assert kept["function"]
+    assert http.post(f"{FUNCTIONS}/ready/invocations?Qualifier=1", json=1).json() == 1
+    if "provisioned" in kept or http.get(PROVISIONED_PATH).status_code == 200:
+        eventually(lambda: http.get(PROVISIONED_PATH).json()["Status"] == "READY", what="an instance that is ready")
+
+
 INVOCATION = Way(drive_invocations, check_invocations)
 UPLOAD = Way(drive_upload, check_upload)
 TRAINING = Way(drive_training, check_training, TRAINER)
 DEPLOY = Way(drive_deploy, check_deploy)
 ENVIRONMENT = Way(drive_environment, check_environment)
 PREPROCESS = Way(drive_preprocess, check_preprocess)
+PROVISIONED = Way(drive_provisioned, check_provisioned)
 PREDICTION = Way(drive_prediction, check_prediction)
 
 # The server's own kill points (server/base/kill_point.h), and the way on which it comes by each.
@@ -356,6 +376,7 @@ POINTS = {
     "models.version_added": DEPLOY,
     "functions.published": DEPLOY,
     "functions.alias_created": DEPLOY,
+    "functions.provisioned": PROVISIONED,
     "environments.accepted": ENVIRONMENT,
     "environments.resolved": ENVIRONMENT,
     "environments.installed": ENVIRONMENT,

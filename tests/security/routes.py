@@ -11,6 +11,7 @@ from typing import Any
 
 ROLES = ("viewer", "invoker", "deployer", "admin")
 L = "/2015-03-31/functions"
+PROVISIONED = "/2019-09-30/functions/{f}/provisioned-concurrency?Qualifier=1"
 ARN = "arn:aws:lambda:local:000000000000:function:{f}"
 SIGNATURE = {
     "inputs": [{"name": "a", "type": "float64", "nullable": True}],
@@ -74,6 +75,9 @@ ROUTES = [
     Route("PUT", "/2017-10-31/functions/{f}/concurrency", "deployer", body={"ReservedConcurrentExecutions": 0}),
     Route("GET", "/2019-09-30/functions/{f}/concurrency", "viewer"),
     Route("DELETE", "/2017-10-31/functions/{f}/concurrency", "deployer"),
+    Route("PUT", PROVISIONED, "deployer", body={"ProvisionedConcurrentExecutions": 1}),
+    Route("GET", PROVISIONED, "viewer"),
+    Route("DELETE", PROVISIONED, "deployer"),
     Route("GET", "/2017-03-31/tags/" + ARN, "viewer"),
     Route("POST", "/2017-03-31/tags/" + ARN, "deployer", body={"Tags": {"a": "b"}}),
     Route("DELETE", "/2017-03-31/tags/" + ARN + "?tagKeys=a", "deployer"),

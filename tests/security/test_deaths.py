@@ -260,7 +260,7 @@ def die(server: Server, deaths: int, callers: int) -> None:
 @pytest.fixture
 def alone(fresh_server: Callable[..., Server]) -> Server:
     """A server of one's own, whose instances end soon and whose templates stay."""
-    return fresh_server("--idle-instance", "1", "--idle-template", "3600").start()
+    return fresh_server("--idle-instance", "1", "--parked", "0", "--idle-template", "3600").start()
 
 
 def test_mixed_deaths_leave_nothing(alone: Server) -> None:

@@ -91,7 +91,19 @@ class Unprivileged(Server):
         words = server_command(self.data)
         words[words.index("--python") + 1] = f"3.11={self.python}"
         uv = words.index("--uv") + 1
-        words[uv] = shutil.copy(words[uv], self.data.parent / "uv")  # wherever it was, its folders may be closed
+        # Wherever they are, the folders above them may be closed to this user.
+        words[uv] = shutil.copy(words[uv], self.data.parent / "uv")
+        programs = self.data.parent / "programs"
+        if not programs.exists():
+            programs.mkdir()
+            for place in ("--launcher", "--data-worker", "--runtime-api", "--native"):
+                shutil.copy(words[words.index(place) + 1], programs)
+            shutil.copy(words[0], programs)
+            source = Path(words[words.index("--runtime") + 1])
+            shutil.copytree(source, programs / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+        for place in ("--launcher", "--data-worker", "--runtime-api", "--native", "--runtime"):
+            words[words.index(place) + 1] = str(programs / Path(words[words.index(place) + 1]).name)
+        words[0] = str(programs / "sundog-server")
         return [*self.before, *words]
 
 
