@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BIN, Server, server_command
+from harness import BIN, ROOT, Server, server_command
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="to take something from a server one must be root")
 
@@ -65,6 +65,10 @@ def rootless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         pytest.skip("there is no interpreter, or no setpriv, that everybody may run")
     if subprocess.run([*try_it, "unshare", "--user", "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("this machine has no user namespaces for an unprivileged user")
+    needed = [word for word in server_command(Path("/nowhere")) if word.startswith((f"{ROOT}/", f"{BIN.parent}/"))]
+    look = ["sh", "-c", 'for path; do test -r "$path" || exit 1; done', "sh"]
+    if subprocess.run([*try_it, *look, *needed], check=False).returncode != 0:
+        pytest.skip("this checkout lies where only root may look")
     # Not below pytest's own folder, which is root's alone.
     folder = Path("/tmp") / f"sundog-rootless-{os.getpid()}"
     folder.mkdir()
@@ -91,19 +95,7 @@ class Unprivileged(Server):
         words = server_command(self.data)
         words[words.index("--python") + 1] = f"3.11={self.python}"
         uv = words.index("--uv") + 1
-        # Wherever they are, the folders above them may be closed to this user.
-        words[uv] = shutil.copy(words[uv], self.data.parent / "uv")
-        programs = self.data.parent / "programs"
-        if not programs.exists():
-            programs.mkdir()
-            for place in ("--launcher", "--data-worker", "--runtime-api", "--native"):
-                shutil.copy(words[words.index(place) + 1], programs)
-            shutil.copy(words[0], programs)
-            source = Path(words[words.index("--runtime") + 1])
-            shutil.copytree(source, programs / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-        for place in ("--launcher", "--data-worker", "--runtime-api", "--native", "--runtime"):
-            words[words.index(place) + 1] = str(programs / Path(words[words.index(place) + 1]).name)
-        words[0] = str(programs / "sundog-server")
+        words[uv] = shutil.copy(words[uv], self.data.parent / "uv")  # wherever it was, its folders may be closed
         return [*self.before, *words]
 
 
