@@ -23,7 +23,7 @@ def run_sundog(words: list[str]) -> int:
     """Runs the checkout's own `sundog` command, on the release build."""
     from .build import build
 
-    build("release")
+    build("release", ["programs"])
     extra = {
         "PYTHONPATH": str(ROOT / "python"),
         "SUNDOG_BIN_DIR": str(BUILD / "release" / "bin"),
