@@ -80,22 +80,40 @@ class Stage {
   void set_node(std::istringstream& words) {
     std::string key;
     int64_t value = 0;
-    while (words >> key >> value) {
-      if (key == "memory") node_.memory_budget = value << 20;
-      if (key == "account") policy_.account_concurrency = static_cast<int>(value);
-      if (key == "starts") policy_.starts_at_once = static_cast<int>(value);
-      if (key == "parked-percent") policy_.parked_percent = static_cast<int>(value);
+    while (words >> key) {
+      EXPECT_TRUE(words >> value) << "no number after \"" << key << "\"";
+      if (key == "memory") {
+        node_.memory_budget = value << 20;
+      } else if (key == "account") {
+        policy_.account_concurrency = static_cast<int>(value);
+      } else if (key == "starts") {
+        policy_.starts_at_once = static_cast<int>(value);
+      } else if (key == "parked-percent") {
+        policy_.parked_percent = static_cast<int>(value);
+      } else {
+        ADD_FAILURE() << "a node has no \"" << key << "\"";
+      }
     }
   }
   void set_policy(std::istringstream& words) {
     std::string key, value;
-    while (words >> key >> value) {
-      if (key == "queue") policy_.queue_length = std::stoul(value);
-      if (key == "limit") queue_limit_ = duration(value);
-      if (key == "idle") policy_.idle_instance = std::chrono::duration_cast<Millis>(duration(value));
-      if (key == "failures") policy_.free_failures = std::stoi(value);
-      if (key == "parked") policy_.parked_most = std::stoi(value);
-      if (key == "patience") policy_.queue_patience = std::chrono::duration_cast<Millis>(duration(value));
+    while (words >> key) {
+      EXPECT_TRUE(words >> value) << "nothing after \"" << key << "\"";
+      if (key == "queue") {
+        policy_.queue_length = std::stoul(value);
+      } else if (key == "limit") {
+        queue_limit_ = duration(value);
+      } else if (key == "idle") {
+        policy_.idle_instance = std::chrono::duration_cast<Millis>(duration(value));
+      } else if (key == "failures") {
+        policy_.free_failures = std::stoi(value);
+      } else if (key == "parked") {
+        policy_.parked_most = std::stoi(value);
+      } else if (key == "patience") {
+        policy_.queue_patience = std::chrono::duration_cast<Millis>(duration(value));
+      } else {
+        ADD_FAILURE() << "a policy has no \"" << key << "\"";
+      }
     }
   }
   void add_function(std::istringstream& words) {
@@ -124,16 +142,22 @@ class Stage {
         if (key == "start") function.rhythm.emplace();
         continue;
       }
-      words >> value;
-      if (key == "own") function.own_bytes = value << 20;
-      if (key == "provisioned") function.pool.provisioned = static_cast<int>(value);
-      if (key == "memory") function.pool.instance_bytes = function.pool.template_bytes = value << 20;
-      if (key == "reserved") function.pool.reserved_concurrency = static_cast<int>(value);
-      if (key == "template") {  // it is there already
+      EXPECT_TRUE(words >> value) << "no number after \"" << key << "\"";
+      if (key == "own") {
+        function.own_bytes = value << 20;
+      } else if (key == "provisioned") {
+        function.pool.provisioned = static_cast<int>(value);
+      } else if (key == "memory") {
+        function.pool.instance_bytes = function.pool.template_bytes = value << 20;
+      } else if (key == "reserved") {
+        function.pool.reserved_concurrency = static_cast<int>(value);
+      } else if (key == "template") {  // it is there already
         function.pool.template_state = TemplateState::ready;
         function.pool.template_bytes = value << 20;
         function.pool.template_measured = true;
         node_.memory_reserved += function.pool.template_bytes;
+      } else {
+        ADD_FAILURE() << "a function has no \"" << key << "\"";
       }
     }
   }

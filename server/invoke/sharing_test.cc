@@ -132,9 +132,8 @@ TEST(Sharing, AFloodIsServedWhollyOnceTheOthersAre) {
 
 TEST(Sharing, WhatCannotBeServedInTimeIsRefusedAtOnce) {
   TestWorld world;
-  world.functions.deploy("f");
   world.functions.deployed["f"].reserved = 2;
-  world.functions.deployed["f"].version = world.functions.deploy("f", [](auto& v) { v.config.timeout_s = 60; });
+  world.functions.deploy("f", [](auto& v) { v.config.timeout_s = 60; });
   world.sandbox.hold_invocations = true;
   // It is known that a call takes a second.
   const auto first = world.call("f");

@@ -331,6 +331,7 @@ handler.__sundog_raw__ = False
 TEST_F(SandboxTest, WhatIsHeldWaitsInItsSending) {
   const auto started = start(R"(
 def handler(event, context):
+    print("its first piece is next", flush=True)
     for number in range(64):
         yield b"x" * 65536
 )");
@@ -339,6 +340,7 @@ def handler(event, context):
   std::optional<Outcome> outcome;
   instance->hold(true);
   begin(*instance, "{}", outcome);
+  ASSERT_TRUE(loop_.run_until([&] { return witness.output.find("its first piece is next") != std::string::npos; }));
   // Its pieces come to 4 MB; a socket takes a part of one.
   EXPECT_FALSE(loop_.run_until([&] { return outcome.has_value() || !witness.streamed.empty(); }, Millis(200)));
   instance->hold(false);

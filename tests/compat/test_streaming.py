@@ -237,7 +237,7 @@ def test_a_client_that_goes_away_ends_nothing_else(server: Server, lambda_client
     assert len(b"".join(events_of(lambda_client, name, {"pieces": 2})[1])) == 2 * 262_144
 
 
-def test_a_custom_runtime_streams(server: Server, lambda_client: Any) -> None:
+def test_a_custom_runtime_streams(lambda_client: Any) -> None:
     import io
     import zipfile
 

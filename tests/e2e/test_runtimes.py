@@ -258,7 +258,7 @@ def ric(server: Server) -> str:
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the environment is made for Python 3.11")
-def test_awslambdaric_as_it_is(server: Server, make: Make, call: Callable[..., Any], ric: str) -> None:
+def test_awslambdaric_as_it_is(make: Make, call: Callable[..., Any], ric: str) -> None:
     script = '#!/bin/sh\nexec python3.11 -m awslambdaric "$_HANDLER"\n'
     name = make(zipped({"bootstrap": script, "app.py": HANDLER}), Layers=[ric], MemorySize=256)
     context = base64.b64encode(b'{"custom": {"a": "b"}}').decode()
@@ -287,7 +287,7 @@ def test_awslambdaric_as_it_is(server: Server, make: Make, call: Callable[..., A
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the environment is made for Python 3.11")
-def test_awslambdaric_s_init_error(server: Server, make: Make, call: Callable[..., Any], ric: str) -> None:
+def test_awslambdaric_s_init_error(make: Make, call: Callable[..., Any], ric: str) -> None:
     script = '#!/bin/sh\nexec python3.11 -m awslambdaric "$_HANDLER"\n'
     name = make(zipped({"bootstrap": script, "app.py": "import nothing_of_that_name"}), Layers=[ric], MemorySize=256)
     response, answer = call(name)
@@ -326,7 +326,7 @@ def test_a_bootstrap_that_cannot_begin(
         assert any("last words" in line for line in lines), lines
 
 
-def test_the_host_s_network_is_refused(server: Server, make: Make) -> None:
+def test_the_host_s_network_is_refused(make: Make) -> None:
     from botocore.exceptions import ClientError
 
     with pytest.raises(ClientError, match="custom runtime cannot have the host's network"):

@@ -52,7 +52,7 @@ class Death:
 
     def __init__(self, nth: int, victims: Iterable[int]) -> None:
         self.nth = nth
-        words = [sys.executable, "-I", "-S", str(TRACER), str(nth), "", *map(str, victims)]
+        words = [sys.executable, "-I", "-S", str(TRACER), str(nth), *map(str, victims)]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         assert "attached" in self.process.stdout.readline()

@@ -56,6 +56,16 @@ class Waiting:
         return self.answer
 
 
+def busy(server: Server, http: httpx.Client, seconds: int) -> Waiting:
+    """A call of the function `waits`, once an instance is at work on it."""
+    waiting = Waiting(server, "waits", seconds)
+    eventually(
+        lambda: [one["state"] for one in http.get("/v1/fleet").json()["instances"]] == ["busy"],
+        what="a busy instance",
+    )
+    return waiting
+
+
 def launcher(server: Server, http: httpx.Client) -> int:
     """The launcher."""
     return launcher_of(server)
@@ -81,11 +91,7 @@ def test_a_process_is_killed_during_an_invocation(
     leftovers = Leftovers(server)
     with server.http() as http:
         create(http, "waits", package(app=SOURCE), timeout=30)
-        waiting = Waiting(server, "waits", 25)
-        eventually(
-            lambda: [one["state"] for one in http.get("/v1/fleet").json()["instances"]] == ["busy"],
-            what="a busy instance",
-        )
+        waiting = busy(server, http, 25)
         os.kill(victim(server, http), signal.SIGKILL)
         answer = waiting.ended()
         assert answer.status_code == 200, answer.text
@@ -104,11 +110,7 @@ def test_what_runs_outlives_its_template(fresh_server: Callable[..., Server], pa
     leftovers = Leftovers(server)
     with server.http() as http:
         create(http, "waits", package(app=SOURCE), timeout=30)
-        waiting = Waiting(server, "waits", 2)
-        eventually(
-            lambda: [one["state"] for one in http.get("/v1/fleet").json()["instances"]] == ["busy"],
-            what="a busy instance",
-        )
+        waiting = busy(server, http, 2)
         os.kill(template(server, http), signal.SIGKILL)
         eventually(lambda: not http.get("/v1/fleet").json()["templates"], what="a template that is known to be dead")
         again = invoke(http, "waits", 0)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import subprocess
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -20,7 +19,7 @@ from deaths import Death, Promises, descendants, descriptors, launcher_of, unexp
 from lambda_calls import FUNCTIONS, function_body
 from leftovers import Leftovers
 
-from harness import BIN, Server, eventually
+from harness import Server, eventually
 
 SOURCE = """
 import os, threading
@@ -37,13 +36,9 @@ ALONE = SOURCE.format(init="threading.Thread(target=threading.Event().wait, daem
 CSV = "a,b,label\n" + "".join(f"{n},{n * 7 % 13},{n % 2}\n" for n in range(50))
 TIMEOUT, QUEUE = 5, 10  # seconds: a function's own, and until an instance must have been found
 LIMIT = QUEUE + TIMEOUT + 5
+# An idle instance, and the template of an environment without functions, soon end.
+SHORT_LIVES = ("--idle-instance", "1", "--idle-environment", "1")
 MOST_LAUNCHER_DEATHS = 4  # of one server: the pause before its next start doubles with each
-
-
-def short_lives() -> list[str]:
-    """Options by which an idle instance, and the template of an environment without functions, soon end."""
-    known = subprocess.run([BIN / "sundog-server", "--help"], capture_output=True, text=True, check=True).stdout
-    return [word for option in ("--idle-instance", "--idle-environment") if option in known for word in (option, "1")]
 
 
 class World:
@@ -59,7 +54,7 @@ class World:
 
     def begin(self) -> None:
         """Another server, on a folder of its own."""
-        self.server = self.fresh_server("--queue-limit", str(QUEUE), "--idle-template", "600", *short_lives()).start()
+        self.server = self.fresh_server("--queue-limit", str(QUEUE), "--idle-template", "600", *SHORT_LIVES).start()
         self.leftovers = Leftovers(self.server)
         self.http = self.server.http()
         self.launcher_deaths = 0
@@ -195,13 +190,12 @@ def count_moments(world: World, way: str, zipped: bytes) -> tuple[int, int]:
     return len(world.death.said), descriptors(world.server.pid)
 
 
-def rounds(world: World, way: str, moments: Iterator[int], zipped: bytes) -> int:
-    """One round for each moment; gives how many died.
+def rounds(world: World, way: str, moments: Iterator[int], zipped: bytes, open_before: int) -> int:
+    """One round for each moment, of a server that had so many descriptors before the first; gives how many died.
 
     A way's moments are not quite the same in number each time (a cgroup is removed at the first try or at the third), so that one
     which nobody comes to is past the last only if the next two are.
     """
-    _count, open_before = count_moments(world, way, zipped)
     deaths = missed = 0
     for nth in moments:
         came = one_round(world, way, nth, zipped)
@@ -229,10 +223,10 @@ def world(fresh_server: Callable[..., Server]) -> World:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_few_moments(way: str, world: World, package: Callable[..., bytes]) -> None:
     zipped = package(app=WAYS[way][1])
-    count, _ = count_moments(world, way, zipped)
+    count, open_before = count_moments(world, way, zipped)
     assert count > 50, "the tracer sees a way"
     chosen = sorted(random.Random(4).sample(range(1, count - count // 10), 4))
-    assert rounds(world, way, iter(chosen), zipped) >= 2
+    assert rounds(world, way, iter(chosen), zipped, open_before) >= 2
     world.end()
 
 
@@ -241,7 +235,9 @@ def test_a_few_moments(way: str, world: World, package: Callable[..., bytes]) ->
 @pytest.mark.parametrize("way", WAYS)
 def test_every_moment(way: str, world: World, package: Callable[..., bytes]) -> None:
     moments = itertools.count(1, int(os.environ.get("SUNDOG_SOAK_STEP", "1")))
-    deaths = rounds(world, way, moments, package(app=WAYS[way][1]))
+    zipped = package(app=WAYS[way][1])
+    _count, open_before = count_moments(world, way, zipped)
+    deaths = rounds(world, way, moments, zipped, open_before)
     world.end()
     print(f"{way}: {deaths} deaths; {world.promises.outcomes()}", flush=True)
     assert deaths

@@ -1,9 +1,9 @@
 """Kills a process at the Nth system call of a kind, from outside: the programs under test hold no test code for it.
 
-Started by `deaths.py` as a program of its own: tracer.py NTH CALL,CALL,… PID… It attaches to the processes and follows what they
-fork, counts the moments before and after each of the calls in all of them together, and at moment NTH sends SIGKILL to whoever
-came there. One JSON object a line on its standard output: {"attached"}, then {"pid", "at", "comm", "ancestors"}. It ends when it
-has killed (what it traced goes on, untraced), or when it is ended itself. With NTH 0 it kills nothing, and lists every moment.
+Started by `deaths.py` as a program of its own: tracer.py NTH PID… It attaches to the processes and follows what they fork, counts
+the moments before and after each of CALLS in all of them together, and at moment NTH sends SIGKILL to whoever came there. One JSON
+object a line on its standard output: {"attached"}, then {"pid", "at", "comm"}. It ends when it has killed (what it traced goes on,
+untraced), or when it is ended itself. With NTH 0 it kills nothing, and lists every moment.
 """
 
 from __future__ import annotations
@@ -107,19 +107,11 @@ def comm(pid: int) -> str:
         return ""
 
 
-def parent(pid: int) -> int:
-    """Its parent; 0 when it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
 class Tracer:
     """Follows processes and counts moments."""
 
-    def __init__(self, nth: int, calls: set[int]) -> None:
-        self.nth, self.calls = nth, calls
+    def __init__(self, nth: int) -> None:
+        self.nth = nth
         self.count = 0
         self.inside: dict[int, int] = {}  # the call that a process is in
 
@@ -139,18 +131,14 @@ class Tracer:
         elif info.op != EXIT:
             return None
         number = self.inside.get(pid, -1)
-        if number not in self.calls:
+        if number not in NAMES:
             return None
         self.count += 1
         return f"{'before' if info.op == ENTRY else 'after'} {NAMES[number]}", self.count
 
     def tell(self, pid: int, at: str) -> None:
         """Who it was, while it can still be asked."""
-        ancestors, up = [], parent(pid)
-        while up > 1 and len(ancestors) < 8:
-            ancestors.append(up)
-            up = parent(up)
-        say(pid=pid, at=at, comm=comm(pid), ancestors=ancestors, moment=self.count)
+        say(pid=pid, at=at, comm=comm(pid))
 
     def step(self) -> bool:
         """Waits for one stop and lets the process go on; False when the victim is dead or nothing is left to trace."""
@@ -181,12 +169,11 @@ class Tracer:
 
 
 def main(words: list[str]) -> None:
-    """tracer.py NTH CALL,CALL,… PID…"""
-    calls = {CALLS[name] for name in words[1].split(",")} if words[1] else set(NAMES)
-    tracer = Tracer(int(words[0]), calls)
-    for pid in words[2:]:
+    """tracer.py NTH PID…"""
+    tracer = Tracer(int(words[0]))
+    for pid in words[1:]:
         tracer.attach(int(pid))
-    say(attached=len(words) - 2)
+    say(attached=len(words) - 1)
     while tracer.step():
         continue
 

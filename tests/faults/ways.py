@@ -169,30 +169,29 @@ def check_training(server: Server, http: httpx.Client, kept: dict) -> None:
     assert run["billed_ms"] in (sum(attempts), sum(attempts[:-1]))
 
 
-def drive_deploy(http: httpx.Client, kept: dict, zipped: bytes) -> None:
-    """Registers an artefact as a model and deploys it."""
-    blob = ask(http, "PUT", "/v1/blobs", content=pickle.dumps({"a": "model"})).json()["id"]
-    version = ask(
-        http,
-        "POST",
-        "/v1/models/thing/versions",
-        json={
-            "artefact": blob,
-            "format": "cloudpickle",
-            "signature": {
-                "inputs": [{"name": "a", "type": "int64", "nullable": False}],
-                "outputs": [{"name": "b", "type": "int64"}],
-            },
-            "environment": "",
-        },
-    )
+def deploy_model(
+    http: httpx.Client, kept: dict, name: str, blob: bytes, signature: dict, environment: str = ""
+) -> None:
+    """Registers an artefact as a model and deploys it; `kept` holds what was acknowledged."""
+    artefact = ask(http, "PUT", "/v1/blobs", content=blob).json()["id"]
+    body = {"artefact": artefact, "format": "cloudpickle", "signature": signature, "environment": environment}
+    version = ask(http, "POST", f"/v1/models/{name}/versions", json=body)
     assert version.status_code in (200, 201), version.text
     kept["version"] = version.json()["version"]
-    job = ask(http, "POST", "/v1/models/thing/deploy", json={"version": 1, "alias": "live"})
+    job = ask(http, "POST", f"/v1/models/{name}/deploy", json={"version": 1, "alias": "live"})
     assert job.status_code == 202, job.text
     kept["job"] = job.json()["id"]
     state = until_over(http, f"/v1/jobs/{kept['job']}?wait=5")
     assert state["state"] == "succeeded", state
+
+
+def drive_deploy(http: httpx.Client, kept: dict, zipped: bytes) -> None:
+    """Deploys a model that nobody asks."""
+    signature = {
+        "inputs": [{"name": "a", "type": "int64", "nullable": False}],
+        "outputs": [{"name": "b", "type": "int64"}],
+    }
+    deploy_model(http, kept, "thing", pickle.dumps({"a": "model"}), signature)
 
 
 def check_deploy(server: Server, http: httpx.Client, kept: dict) -> None:
@@ -278,18 +277,11 @@ def deploy_adder(http: httpx.Client) -> None:
     environment = ask(http, "POST", "/v1/environments", json={"packages": wanted}).json()["id"]
     assert environment_over(http, environment)["state"] == "ready"
     cloudpickle.register_pickle_by_value(__import__(__name__))
-    blob = ask(http, "PUT", "/v1/blobs", content=cloudpickle.dumps(Adds())).json()["id"]
     signature = {
         "inputs": [{"name": name, "type": "int64", "nullable": False} for name in ("a", "b")],
         "outputs": [{"name": "prediction", "type": "int64"}],
     }
-    version = {"artefact": blob, "format": "cloudpickle", "signature": signature, "environment": environment}
-    made = ask(http, "POST", "/v1/models/adder/versions", json=version)
-    assert made.status_code in (200, 201), made.text
-    deployed = ask(http, "POST", "/v1/models/adder/deploy", json={"version": 1, "alias": "live"})
-    assert deployed.status_code == 202, deployed.text
-    state = until_over(http, f"/v1/jobs/{deployed.json()['id']}?wait=5")
-    assert state["state"] == "succeeded", state
+    deploy_model(http, {}, "adder", cloudpickle.dumps(Adds()), signature, environment)
 
 
 def drive_prediction(http: httpx.Client, kept: dict, zipped: bytes) -> None:

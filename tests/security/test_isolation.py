@@ -282,7 +282,7 @@ def test_cpu_is_bounded(pair: tuple[Function, Function]) -> None:
     assert attacker.run(burn) < 0.5
 
 
-def test_an_instance_that_ends_leaves_nothing(pair: tuple[Function, Function], server: Server) -> None:
+def test_an_instance_that_ends_leaves_nothing(pair: tuple[Function, Function]) -> None:
     attacker, _ = pair
     marker = f"sleeper-{uuid.uuid4().hex}"
     start = """
@@ -309,7 +309,7 @@ def test_an_instance_that_ends_leaves_nothing(pair: tuple[Function, Function], s
 
 def test_instances_of_one_function(server: Server) -> None:
     """Two at once, each of which looks for the other as long as it lives."""
-    function = Function(server, f"twins-{uuid.uuid4().hex[:8]}", also="\nSEEN = []\n")
+    function = Function(server, f"twins-{uuid.uuid4().hex[:8]}")
     look = """
     import os, sys, time
     open("/tmp/mine", "w").write(given)

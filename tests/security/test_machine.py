@@ -57,7 +57,7 @@ def test_strict_refuses_without_cgroups(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def rootless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def rootless() -> Iterator[Server]:
     """A server of a user who is nobody, in a folder of its own, with an interpreter that everybody may read."""
     python = shutil.which("python3.11", path="/usr/bin:/usr/local/bin") or ""
     try_it = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
@@ -133,7 +133,7 @@ def test_rootless_a_second_tenant_is_refused(rootless: Server) -> None:
         assert http.post("/v1/keys", json={"role": "viewer", "name": "x"}).status_code < 300, "its own tenant may"
 
 
-def test_rootless_does_not_open_what_has_several_tenants(tmp_path: Path, rootless: Server) -> None:
+def test_rootless_does_not_open_what_has_several_tenants(rootless: Server) -> None:
     """A data folder that a server of root made for two tenants."""
     folder = rootless.data.parent / "second"
     server = Server(folder).start()
