@@ -26,6 +26,10 @@ Result<Kind> kind_from(std::string_view text) {
               "sundog:kind is function, data, training or prediction.");
 }
 
+bool is_custom(const Config& config) {
+  return config.runtime.starts_with("provided");
+}
+
 std::string_view name(UpdateStatus status) {
   switch (status) {
     case UpdateStatus::successful:

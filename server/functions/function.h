@@ -36,6 +36,9 @@ struct Config {
   std::map<std::string, std::string> tags;
 };
 
+// A custom runtime: "provided.al2023"; each instance runs the package's own `bootstrap`, init and all.
+bool is_custom(const Config& config);
+
 enum class State { pending, active, failed };
 
 // How the last change of $LATEST went; until it is successful the version before it runs.

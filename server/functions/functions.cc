@@ -143,7 +143,7 @@ Status StoredFunctions::check_zip_size(const std::string& zip) const {
 
 Status StoredFunctions::check_environment(const Config& config) const {
   // Of a runtime that check_config() let through: "python3.N", or one that takes any environment.
-  const bool custom = config.runtime.starts_with("provided");
+  const bool custom = is_custom(config);
   const std::string python = custom ? "" : config.runtime.substr(6);
   if (!custom) SUNDOG_CHECK(environments_.python(python));
   if (config.environment_id.empty()) return done;

@@ -49,6 +49,21 @@ TEST(CustomRuntime, RunsTheApiOverThePackage) {
   EXPECT_EQ(warm->result->usage.init_ms, 0);
 }
 
+TEST(CustomRuntime, AnIdleInstanceIsParkedAsItsStartRepeatsInit) {
+  TestWorld world(with_api());
+  world.functions.deploy("f", custom);
+  world.call("f");
+  world.loop.run_pending();
+  world.loop.advance(seconds{2});
+  ASSERT_EQ(world.invoker->fleet()["instances"].size(), 1U);
+  EXPECT_EQ(world.invoker->fleet()["instances"][0]["state"], "parked");
+  const auto again = world.call("f");
+  world.loop.run_pending();
+  ASSERT_TRUE(again->result);
+  EXPECT_EQ(again->result->usage.init_ms, 0);
+  EXPECT_EQ(world.sandbox.natives.size(), 1U);
+}
+
 TEST(CustomRuntime, FindsItsEnvironmentWhereLambdasLayersLie) {
   TestWorld world(with_api());
   functions::Environment environment;

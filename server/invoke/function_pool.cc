@@ -13,6 +13,11 @@ Error throttled(std::string message, Duration retry_after) {
   return fail(Code::resource_exhausted, std::move(message), "Retry after " + std::to_string(seconds) + " s.");
 }
 
+// Sundog's own data functions; a custom runtime's start repeats exec and init.
+bool starts_in_no_time(const functions::Version& version) {
+  return is_native(version) && !is_custom(version.config);
+}
+
 }  // namespace
 
 FunctionPool::FunctionPool(Context& context, Node& node, std::string tenant, functions::VersionPtr version,
@@ -52,15 +57,23 @@ void FunctionPool::set_provisioned(int count) {
   if (had || count > 0) look();
 }
 
-PoolState FunctionPool::state() const {
-  const MonoTime now = context_.clock.mono();
+PoolState FunctionPool::counts() const {
   PoolState pool;
   pool.waiting = static_cast<int>(waiting_.size());
-  if (!waiting_.empty()) pool.first_deadline = waiting_.front()->deadline;
   pool.idle = static_cast<int>(idle_.size());
   pool.busy = busy_;
   pool.starting = starting_;
   pool.parked = static_cast<int>(parked_.size());
+  pool.instance_bytes = instance_bytes_;
+  pool.provisioned = provisioned_;
+  pool.retired = retired_;
+  return pool;
+}
+
+PoolState FunctionPool::state() const {
+  const MonoTime now = context_.clock.mono();
+  PoolState pool = counts();
+  if (!waiting_.empty()) pool.first_deadline = waiting_.front()->deadline;
   int64_t own_bytes = own_bytes_;
   if (!idle_.empty()) {
     pool.longest_idle_since = idle_.front()->since();
@@ -74,7 +87,6 @@ PoolState FunctionPool::state() const {
   }
   pool.template_state = template_state_;
   pool.last_used = last_used_;
-  pool.instance_bytes = instance_bytes_;
   pool.template_bytes = template_bytes_;
   pool.template_measured = template_measured_;
   if (own_bytes > 0) pool.keep_parked = keep(own_bytes, start_time_);
@@ -82,16 +94,14 @@ PoolState FunctionPool::state() const {
   pool.late_starts = late_starts();
   pool.mean_run = mean_run_;
   pool.reserved_concurrency = reserved_;
-  pool.provisioned = provisioned_;
   pool.function_running = of_function_->running;
   pool.failures = failures_;
   pool.last_failure = last_failure_;
-  pool.retired = retired_;
   return pool;
 }
 
 Duration FunctionPool::keep(int64_t bytes, Duration spared) const {
-  if (is_native(*version_)) return Duration{0};  // starts in no time
+  if (starts_in_no_time(*version_)) return Duration{0};
   const double worth = context_.policy.worth * std::chrono::duration<double>(spared).count();
   return of_function_->rhythm.keep(bytes, worth, context_.policy.keep_most);
 }
@@ -110,7 +120,8 @@ NodeState FunctionPool::node_state(const PoolState& pool) const {
   node.memory_parked = node_.memory_parked;
   node.starting = node_.starting;
   node.tenant_running = of_tenant_->running;
-  if (pool.waiting > 0) node.owed_bytes = node_.owed(*this);
+  const bool may_fork_ahead = pool.late_starts >= context_.policy.late_starts;
+  if (pool.waiting > 0 || may_fork_ahead) node.owed_bytes = node_.owed(*this);
   const int wanted = std::max(pool.waiting - pool.idle, pool.provisioned - pool.busy - pool.idle) - pool.starting;
   const int64_t least = std::max(instance_bytes_ * std::max(0, wanted), template_bytes_);
   const bool tight = wanted > 0 && node.memory_budget - node.memory_reserved < least;
@@ -139,7 +150,7 @@ void FunctionPool::look() {
 }
 
 void FunctionPool::tell_hunger() {
-  const bool hungry = !waiting_.empty() || retired_;
+  const bool hungry = !waiting_.empty() || retired_ || lacks_provisioned();
   if (hungry != was_hungry_) node_.set_hungry(*this, hungry);
   was_hungry_ = hungry;
 }
@@ -264,6 +275,7 @@ void FunctionPool::expire(const RunPtr& run) {
 void FunctionPool::retire() {
   retired_ = true;
   look();
+  node_.freed();  // it goes if nothing is left of it
 }
 
 void FunctionPool::stop(const Error& error) {
@@ -278,25 +290,25 @@ void FunctionPool::kill(const std::string& request_id) {
 }
 
 void FunctionPool::list_evictable(std::vector<Evictable>& out) {
-  if (idle_.empty() && parked_.empty() && template_state_ != TemplateState::ready) return;
-  const auto pool = state();
+  const auto pool = counts();
+  int idle = surplus_idle(pool);
   // What is idle beside invocations that wait is left for others, as far as it is due to them.
-  const int idle =
-      waiting_.empty() ? surplus_idle(pool) : std::min(surplus_idle(pool), instances_owed(pool, node_.owed(*this)));
-  const int64_t freed = instance_bytes_ - (can_park_idle(pool) ? room_for_parked(pool) : 0);
+  if (idle > 0 && !waiting_.empty()) idle = std::min(idle, instances_owed(pool, node_.owed(*this)));
+  const int64_t freed = instance_bytes_ - (idle > 0 && can_park_idle(pool) ? room_for_parked(pool) : 0);
   for (int i = 0; i < idle; ++i) {
     out.push_back({Evictable::Kind::idle, this, freed, idle_[static_cast<size_t>(i)]->since()});
   }
   if (!waiting_.empty()) return;
   for (const auto& one : parked_) out.push_back({Evictable::Kind::parked, this, one.bytes, one.slot->since()});
-  if (slots_.empty() && template_state_ == TemplateState::ready) {
+  const bool is_needed = provisioned_ > 0 && !retired_;
+  if (slots_.empty() && template_state_ == TemplateState::ready && !is_needed) {
     out.push_back({Evictable::Kind::unused_template, this, template_bytes_, last_used_});
   }
 }
 
 bool FunctionPool::can_park_idle(const PoolState& pool) const {
-  return !is_native(*version_) && pool.parked < context_.policy.parked_most && may_park(pool, 1, context_.policy) &&
-         context_.policy.keep_most > context_.policy.idle_instance;
+  return !starts_in_no_time(*version_) && pool.parked < context_.policy.parked_most &&
+         may_park(pool, 1, context_.policy) && context_.policy.keep_most > context_.policy.idle_instance;
 }
 
 // What an idle instance is expected to hold at most once it is parked.
@@ -310,7 +322,7 @@ void FunctionPool::evict(const Evictable& victim) {
   if (victim.kind != Evictable::Kind::idle || idle_.empty()) return;
   Slot& slot = *idle_.front();
   const int64_t own = slot.instance()->memory_bytes();
-  const auto pool = state();
+  const auto pool = counts();
   const bool fits = own <= instance_bytes_ - victim.bytes &&
                     node_.memory_parked + own <= parked_budget(node_.memory_budget, context_.policy);
   if (!fits || !can_park_idle(pool) || !may_park(pool, own, context_.policy)) return end_slot(slot);
@@ -320,18 +332,28 @@ void FunctionPool::evict(const Evictable& victim) {
 
 Json FunctionPool::describe_provisioned() const {
   if (provisioned_ == 0) return nullptr;
-  std::string reason;
-  if (failures_ > 0 && last_init_failure_) {
-    reason = last_init_failure_->type + ": " + last_init_failure_->message;
-  } else if (failures_ > 0 && last_error_) {
-    reason = last_error_->message;
-  }
   return {{"tenant", tenant_},
           {"function", version_->config.name},
           {"version", version_->version},
           {"requested", provisioned_},
           {"available", std::min<size_t>(static_cast<size_t>(provisioned_), idle_.size() + static_cast<size_t>(busy_))},
-          {"reason", reason}};
+          {"reason", why_not_provisioned()}};
+}
+
+// Empty while it only takes its time.
+std::string FunctionPool::why_not_provisioned() const {
+  if (not_runnable_) {
+    const auto environment = context_.environments.get(version_->config.environment_id);
+    const bool building = environment.ok() && environment->state == functions::Environment::State::building;
+    return building ? "" : not_runnable_->message;
+  }
+  if (failures_ > 0 && last_init_failure_) return last_init_failure_->type + ": " + last_init_failure_->message;
+  if (failures_ > 0 && last_error_) return last_error_->message;
+  const bool others_start = node_.starting >= context_.policy.starts_at_once;
+  if (!short_of_node_ || !lacks_provisioned() || others_start) return "";
+  return "There is no room: an instance takes " + std::to_string(instance_bytes_ >> 20) + " MB, and " +
+         std::to_string(node_.memory_reserved >> 20) + " MB of the server's " +
+         std::to_string(node_.memory_budget >> 20) + " MB are taken.";
 }
 
 void FunctionPool::describe(Json& instances, Json& templates) const {

@@ -40,8 +40,12 @@ class FunctionPool final : public SlotOwner {
   void evict(const Evictable& victim);
 
   bool hungry() const { return !waiting_.empty(); }
+  // Instances that are to be ready are missing, and may come as soon as there is room.
+  bool lacks_provisioned() const {
+    return !retired_ && !not_runnable_ && std::ssize(idle_) + busy_ + starting_ < provisioned_;
+  }
   MonoTime oldest_waiting() const { return waiting_.front()->arrived; }
-  // It waits for room on the node, and for nothing else.
+  // Its invocations wait for room on the node, and for nothing else.
   bool short_of_node() const { return short_of_node_ && !waiting_.empty(); }
   Holding holding() const { return {of_tenant_.get(), of_tenant_->held_bytes, held_bytes_, instance_bytes_}; }
   bool empty() const { return waiting_.empty() && slots_.empty() && template_state_ == TemplateState::none; }
@@ -65,8 +69,10 @@ class FunctionPool final : public SlotOwner {
     Slot* slot;
     int64_t bytes;
   };
+  PoolState counts() const;  // how many there are and what they take: nothing measured, no clock
   PoolState state() const;
   NodeState node_state(const PoolState& pool) const;
+  std::string why_not_provisioned() const;
   void act(const Decision& decision);
   void tell_hunger();
   void arm(std::optional<MonoTime> when);
@@ -136,6 +142,7 @@ class FunctionPool final : public SlotOwner {
   int failures_ = 0;
   MonoTime last_failure_{};
   std::optional<Error> last_error_;
+  std::optional<Error> not_runnable_;  // what it lacks to be started at all: its environment, its Python
   std::optional<sandbox::InitFailure> last_init_failure_;
   bool reported_failed_ = false;
 

@@ -43,10 +43,11 @@ std::string key_of(const std::string& tenant, const functions::Version& version)
   return tenant + "|" + version.identity();
 }
 
-// Smaller goes first.
+// Smaller goes first. Who has callers waiting goes before who is only to have instances ready.
 auto claim(const FunctionPool& pool) {
   const auto holding = pool.holding();
-  return std::tuple(holding.tenant_bytes, holding.pool_bytes, pool.oldest_waiting());
+  const MonoTime since = pool.hungry() ? pool.oldest_waiting() : MonoTime::max();
+  return std::tuple(!pool.hungry(), holding.tenant_bytes, holding.pool_bytes, since);
 }
 
 class Fleet final : public Invoker, public Node {
@@ -79,7 +80,6 @@ class Fleet final : public Invoker, public Node {
   void set_hungry(FunctionPool& pool, bool hungry) override {
     if (hungry) {
       hungry_.insert(&pool);
-      if (pool.retired()) freed();
     } else {
       hungry_.erase(&pool);
     }
@@ -298,7 +298,7 @@ void Fleet::look_at_hungry() {
       continue;
     }
     hungry_.insert(pool);
-    if (pool->hungry()) hungry.push_back(pool);
+    if (pool->hungry() || pool->lacks_provisioned()) hungry.push_back(pool);
   }
   std::sort(hungry.begin(), hungry.end(),
             [](const FunctionPool* a, const FunctionPool* b) { return claim(*a) < claim(*b); });

@@ -393,6 +393,8 @@ TEST(Invoker, NativeFunctionsNeedNoTemplate) {
   ASSERT_TRUE(answer->result);
   EXPECT_TRUE(world.sandbox.templates.empty());
   EXPECT_EQ(world.sandbox.forks, 0);
+  world.loop.advance(seconds{2});
+  EXPECT_EQ(world.alive(), 0U) << "parked, though it starts in no time";
 }
 
 TEST(Invoker, AParkedInstanceServesTheNextCallWithoutAStart) {

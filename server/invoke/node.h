@@ -24,9 +24,10 @@ class Node {
   virtual int64_t fair_share() const = 0;
   // How much room on the node is due to another pool's invocation before this one's: goes_first().
   virtual int64_t owed(const FunctionPool& asking) const = 0;
-  // Memory or concurrency became free: pools whose invocations wait look again, in a later turn of the loop.
+  // Memory or concurrency became free: pools that are hungry look again, in a later turn of the loop.
   virtual void freed() = 0;
-  // Whether invocations of the pool wait, or it waits to be removed: only then freed() has anything to do.
+  // Whether invocations of the pool wait, provisioned instances are missing, or it waits to be removed: only then
+  // freed() has anything to do.
   virtual void set_hungry(FunctionPool& pool, bool hungry) = 0;
   virtual void bury(std::shared_ptr<Slot> slot) = 0;
   virtual void host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) = 0;

@@ -22,6 +22,7 @@ void FunctionPool::reserve_template(int64_t bytes) {
 void FunctionPool::start_template() {
   auto spec = template_spec(*version_, context_.environments, machine_of(context_.options));
   if (!spec.ok()) return cannot_run(spec.error());
+  not_runnable_.reset();
   template_state_ = TemplateState::starting;
   node_.memory_reserved += template_bytes_;
   template_asked_ = context_.clock.mono();
@@ -33,6 +34,7 @@ void FunctionPool::start_template() {
 
 void FunctionPool::cannot_run(Error error) {
   if (version_->state == functions::State::failed) error.message += " " + version_->state_reason;
+  not_runnable_ = error;
   const auto waiting = std::exchange(waiting_, {});
   for (const auto& run : waiting) end_with_error(run, error);
 }
@@ -128,6 +130,7 @@ void FunctionPool::start_instance() {
   if (template_state_ == TemplateState::not_needed) {
     auto spec = native_spec(*version_, context_.environments, machine_of(context_.options));
     if (!spec.ok()) return cannot_run(spec.error());
+    not_runnable_.reset();
     native = *std::move(spec);
   }
   auto slot = std::make_shared<Slot>(context_, *this, tenant_, version_);
@@ -154,7 +157,7 @@ void FunctionPool::on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Ins
     start_time_ = slot.instance()->start_time();
     idle_.push_back(&slot);
     last_error_.reset();
-    if (is_custom(*version_)) {
+    if (is_custom(version_->config)) {
       last_init_failure_.reset();
       if (reported_failed_) report(std::nullopt);
     }
@@ -190,7 +193,7 @@ void FunctionPool::on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome
     end_slot(slot);
   }
   end_with_outcome(context_, run, std::move(outcome));
-  if (!waiting_.empty() || retired_ || idle_.empty()) look();
+  if (!waiting_.empty() || retired_ || idle_.empty() || lacks_provisioned()) look();
   node_.freed();
 }
 

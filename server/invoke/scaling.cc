@@ -231,7 +231,8 @@ void end_unused(const PoolState& pool, const NodeState& node, MonoTime now, cons
     }
   }
   const bool unused = pool.waiting + pool.busy + pool.idle + pool.starting + pool.parked == 0;
-  if (unused && pool.template_state == TemplateState::ready && decision.start == 0) {
+  const bool is_provisioned = pool.provisioned > 0 && !pool.retired;  // and waits for room
+  if (unused && !is_provisioned && pool.template_state == TemplateState::ready && decision.start == 0) {
     const MonoTime due = pool.last_used + (pool.retired ? Duration{0} : pool.keep_template);
     if (now >= due) {
       decision.end_template = true;

@@ -49,7 +49,7 @@ void Slot::execute(RunPtr run) {
   // Who came while the instance was starting waited for it, and for no more of it than that.
   if (fresh_ && run_->arrived < since_) {
     const Duration waited = std::min(instance_->start_time(), since_ - run_->arrived);
-    (is_custom(*run_->version) ? run_->init : run_->restore) = waited;
+    (is_custom(run_->version->config) ? run_->init : run_->restore) = waited;
   }
   fresh_ = false;
   state_ = State::busy;

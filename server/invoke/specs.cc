@@ -7,7 +7,6 @@ namespace {
 
 constexpr int kOneCoreMegabytes = 1769;  // as on Lambda
 constexpr std::string_view kPython = "python";
-constexpr std::string_view kCustom = "provided";
 const std::string kRuntimeApi = "/opt/sundog/bin/sundog-runtime-api";
 const std::string kCustomPackages = "/opt/python";
 constexpr Millis kInitTimeout{10'000};  // as on Lambda
@@ -66,12 +65,8 @@ Status add_packages(sandbox::NativeSpec& spec, const functions::Config& config,
 
 }  // namespace
 
-bool is_custom(const functions::Version& version) {
-  return version.config.runtime.starts_with(kCustom);
-}
-
 bool is_native(const functions::Version& version) {
-  return version.config.runtime == "native" || is_custom(version);
+  return version.config.runtime == "native" || is_custom(version.config);
 }
 
 sandbox::Limits limits_of(const functions::Config& config, int cores) {
@@ -115,7 +110,7 @@ Result<sandbox::NativeSpec> native_spec(const functions::Version& version, const
   spec.environment = variables_of(version, machine);
   spec.limits = limits_of(version.config, machine.cores);
   spec.network = version.config.network;
-  if (!is_custom(version)) {
+  if (!is_custom(version.config)) {
     spec.command = version.native_command;
     spec.mounts = version.native_mounts;
     return spec;

@@ -18,8 +18,6 @@ struct Machine {
   Path runtime_api;  // the program sundog-runtime-api
 };
 
-// A custom runtime: "provided.al2023"; each instance runs the package's own `bootstrap`, init and all.
-bool is_custom(const functions::Version& version);
 // Started by exec rather than forked from a template.
 bool is_native(const functions::Version& version);
 sandbox::Limits limits_of(const functions::Config& config, int cores);
