@@ -51,8 +51,8 @@ def wait_for_none(server: Deployed) -> None:
 def main() -> None:
     """Prints one table."""
     report = Report("density")
-    options = ("--idle-instance", "1", "--idle-template", str(IDLE_TEMPLATE), "--idle-environment", "1")
-    with sundog(*options) as server:
+    kept = ("--idle-template", str(IDLE_TEMPLATE), "--idle-environment", "1")
+    with sundog("--idle-instance", "1", "--parked", "0", *kept) as server:
         names = deploy(server, FUNCTIONS)
         server.caller(names[0], BODY["sklearn"]).call()
         wait_for_none(server)
@@ -65,6 +65,8 @@ def main() -> None:
             server.caller(name, BODY["sklearn"]).call()
         eventually(lambda: not server.instances(), what="no instance left")
         templates = server.http.get("/v1/fleet").json()["templates"]
+        if not templates:
+            raise RuntimeError("All templates had ended before they were measured: --idle-template is too short here.")
         charged = sum(each["memory_mb"] for each in templates) / len(templates)
         all_of_them, machine_all = machine.memory_mib(server.server.pid), used_mib()
         wait_for_none(server)

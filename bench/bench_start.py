@@ -1,7 +1,7 @@
 """From zero instances to the first answer over HTTP, everything sealed: one at a time, eight at once, sustained, and parked.
 
-Instances end as soon as they are idle (--idle-instance 0), so that every call finds none. Floor: a bare fork of the same
-warmed process, without server and seal, to its first answer.
+Instances end as soon as they are idle (--idle-instance 0 --parked 0), so that every call finds none; only for the figures with a
+parked one the defaults hold. Floor: a bare fork of the same warmed process, without server and seal, to its first answer.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ TITLES = {
     "warm": "Warm calls",
     "memory": "Memory of an idle instance",
     "events": "Event invocations",
+    "overload": "Four times what a node can serve",
+    "simulate": "The scaling policy over synthetic days",
     "many": "A thousand functions",
     "density": "A thousand functions over one environment",
     "server": "The server itself",
@@ -89,6 +91,8 @@ def peers_table(figures: Figures) -> list[str]:
 def main() -> None:
     """page.py RESULTS."""
     results = Path(sys.argv[1])
+    if unknown := sorted({file.stem for file in results.glob("*.json")} - {*TITLES, "peers"}):
+        raise SystemExit(f"page.py has no title for {', '.join(unknown)}: add one to TITLES.")
     sections = [INTRODUCTION]
     sections.append(
         "\n".join(["| machine | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in machine.describe().items())])

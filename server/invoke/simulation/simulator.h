@@ -21,7 +21,8 @@ struct SimulationOptions {
   int nodes = 32;
   int64_t node_bytes = 256LL << 30;
   double queue_limit_s = 10;
-  // What the steps of a start take, as measured (docs/design/scaling.md).
+  // What the steps of a start take: assumptions near what ./dev bench start and density measure
+  // (docs/design/scaling.md).
   double fork_s = 0.008;       // from a function's template, scikit-learn loaded
   double thaw_s = 0.0002;      // first call of a parked instance that has served before
   double ahead_s = 0.0015;     // and of one forked ahead, which has not
