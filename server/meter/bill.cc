@@ -12,7 +12,7 @@ struct Group {
 };
 
 double gb_seconds(int64_t mb_ms) {
-  return static_cast<double>(mb_ms) / 1'024'000.0;
+  return static_cast<double>(mb_ms) / static_cast<double>(kGbSecond);
 }
 
 // What servers would have cost that stay: no exact money, a comparison.
@@ -40,8 +40,7 @@ Json always_on(const std::vector<UsageSum>& sums, const PricePlan& plan, WallTim
           {"total", gb_hours * plan.always_on_gb_hour.number()}};
 }
 
-}  // namespace
-
+// Says which it knows if it does not know one.
 Status check_grouping(const BillQuery& query) {
   for (const auto& what : query.by) {
     if (what != "function" && what != "day" && what != "kind") {
@@ -51,6 +50,8 @@ Status check_grouping(const BillQuery& query) {
   }
   return done;
 }
+
+}  // namespace
 
 Json bill_of(const std::vector<UsageSum>& sums, const BillQuery& query, const PricePlan& plan, WallTime now) {
   const auto by = [&query](std::string_view what) {

@@ -17,9 +17,6 @@ struct BillQuery {
   std::vector<std::string> by;  // any of function, day, kind
 };
 
-// Whether bill() knows how to group by it; says which it knows otherwise.
-Status check_grouping(const BillQuery& query);
-
 // {"currency","plan","from","to","lines":[{"function","day","kind","invocations","gb_seconds","billed_ms",
 //  "requests","execution","init","restore","total"}],"total","always_on":{"functions","hours","gb","total"}}
 // always_on: for each function seen, a server of its memory size that ran from its first record to `to`, or to `now`.

@@ -8,7 +8,6 @@ namespace {
 
 constexpr std::string_view kRounding =
     "Each amount is quantity times price, rounded half up to 12 decimals; totals are exact sums of the amounts.";
-constexpr int64_t kGbSecond = 1'024'000;  // in megabyte-milliseconds
 
 bool is_requests(const InvoiceLine& line) {
   return line.position == "requests";

@@ -6,7 +6,6 @@
 namespace sundog::meter {
 namespace {
 
-constexpr int64_t kGbSecond = 1'024'000;  // in megabytes × milliseconds
 constexpr int64_t kMillion = 1'000'000;
 
 struct Field {

@@ -42,8 +42,10 @@ struct UsageRecord {
   int64_t bytes_in = 0, bytes_out = 0;
 };
 
-// What invocations took together, in whole numbers: a sum is exact whatever the order. "mb_ms" is memory size in
-// megabytes times milliseconds; 1,024,000 of them are a GB-second.
+// In "mb_ms": memory size in megabytes times milliseconds.
+inline constexpr int64_t kGbSecond = 1'024'000;
+
+// What invocations took together, in whole numbers: a sum is exact whatever the order.
 struct Quantity {
   int64_t invocations = 0;
   int64_t billed_ms = 0, billed_mb_ms = 0;
