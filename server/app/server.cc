@@ -133,7 +133,7 @@ Status WholeServer::open_stores() {
   SUNDOG_CHECK(meter::write_default_price_plan(folder_.price_plan()));
   SUNDOG_TRY(prices, meter::load_price_plans(folder_.price_plan()));
   price_plans_ = std::move(prices);
-  SUNDOG_TRY(ledger, meter::open_ledger(folder_.ledger(), clock_));
+  SUNDOG_TRY(ledger, meter::open_ledger(folder_.ledger(), clock_, log_));
   ledger_ = std::move(ledger);
   return open_budgets();
 }

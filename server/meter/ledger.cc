@@ -21,14 +21,18 @@ namespace {
 
 constexpr Millis kSyncEvery{200};
 constexpr int64_t kSegmentBytes = 64 << 20;
-// How much older or newer than its segment's first record a record may be: a clock that was set.
-constexpr std::chrono::hours kClockSlack{2};
 constexpr std::chrono::hours kDay{24};
 const std::string kNobody = "\n";  // no tenant's name
 
+int64_t invocations_of(const std::vector<UsageSum>& sums) {
+  int64_t all = 0;
+  for (const auto& sum : sums) all += sum.quantity.invocations;
+  return all;
+}
+
 class FileLedger final : public Ledger {
  public:
-  FileLedger(Path folder, Clock& clock) : folder_(std::move(folder)), clock_(clock) {}
+  FileLedger(Path folder, Clock& clock, Log& log) : folder_(std::move(folder)), clock_(clock), log_(log) {}
   ~FileLedger() override;
   Status recover();
 
@@ -51,9 +55,11 @@ class FileLedger final : public Ledger {
   Status write_kept();
   void sync_behind();
   void roll_up_behind();
+  void roll_up_days();
   using Days = std::map<std::string, std::vector<Segment>>;
   Result<Days> days() const;  // also those of which only the roll-up is left
   bool is_over(const std::string& day) const;
+  Error cannot_be_made_again(const std::string& day, const std::string& absent) const;
   Result<std::vector<UsageSum>> sums_of_day(const std::string& day, const std::vector<Segment>& segments,
                                             const std::string& tenant) const;
   Json verified_day(const std::string& day, const std::vector<Segment>& segments, const std::string& tenant,
@@ -61,6 +67,7 @@ class FileLedger final : public Ledger {
 
   const Path folder_;
   Clock& clock_;
+  Log& log_;
   std::mutex mutex_;
   std::condition_variable wake_, roll_wake_;
   using File = std::shared_ptr<UniqueFd>;  // shared with a sync under way
@@ -220,10 +227,10 @@ Status FileLedger::read(const std::string& tenant, WallTime from, WallTime to,
   SUNDOG_TRY(segments, list_segments(folder_));
   SeenIds seen;
   bool more = true;
-  for (size_t i = 0; i < segments.size() && more; ++i) {
-    const bool all_older = i + 1 < segments.size() && from_epoch_millis(segments[i + 1].first_ms) + kClockSlack < from;
-    if (all_older || from_epoch_millis(segments[i].first_ms) - kClockSlack >= to) continue;
-    SUNDOG_CHECK(for_each_record(segments[i].path, [&](const UsageRecord& record) {
+  for (const auto& segment : segments) {
+    const auto begin = day_begin(segment.day());
+    if (!more || !begin || *begin + kDay <= from || *begin >= to) continue;
+    SUNDOG_CHECK(for_each_record(segment.path, [&](const UsageRecord& record) {
       const bool wanted = record.tenant == tenant && record.ended >= from && record.ended < to && seen.add(record.id);
       more = !wanted || each(record);
       return more;
@@ -245,15 +252,26 @@ bool FileLedger::is_over(const std::string& day) const {
   return day < iso_day(clock_.wall());
 }
 
-// From the roll-up; if there is none that fits, it is made. Without room on the disk the sums are still right.
+Error FileLedger::cannot_be_made_again(const std::string& day, const std::string& absent) const {
+  return fail(Code::data_loss,
+              "The roll-up " + roll_up_path(folder_, day).string() +
+                  " is not what the day's files hold now, and cannot be made again: it counts " + absent +
+                  ", which is not there.",
+              "Put that file back into " + folder_.string() + "; the roll-up is then made again from all records.");
+}
+
+// From the roll-up; if there is none that fits, it is made, unless that would lose what only the old one still has.
+// Without room on the disk the sums are still right.
 Result<std::vector<UsageSum>> FileLedger::sums_of_day(const std::string& day, const std::vector<Segment>& segments,
                                                       const std::string& tenant) const {
   const std::lock_guard lock(roll_up_mutex_);
   auto kept = read_roll_up(folder_, day, tenant);
   if (kept.ok() && *kept && is_current(**kept, segments)) return std::move((*kept)->sums);
   if (!kept.ok() && segments.empty()) return kept.error();
+  if (const auto absent = absent_segment(folder_, day, segments)) return cannot_be_made_again(day, *absent);
   SUNDOG_TRY(made, add_up_day(day, segments));
-  (void)write_roll_up(folder_, made).ok();
+  const Status written = write_roll_up(folder_, made);
+  if (!written.ok()) log_.warn("roll_up_not_written", {{"day", day}, {"error", written.error().text()}});
   if (!tenant.empty()) std::erase_if(made.sums, [&tenant](const UsageSum& sum) { return sum.tenant != tenant; });
   return std::move(made.sums);
 }
@@ -298,16 +316,19 @@ Json FileLedger::verified_day(const std::string& day, const std::vector<Segment>
   const std::lock_guard lock(roll_up_mutex_);
   const auto kept = read_roll_up(folder_, day, tenant);
   if (!kept.ok()) return answer("differs", 0, 0, kept.error().text());
-  if (segments.empty()) return answer("no_records", (*kept)->records, (*kept)->duplicates, "");
+  if (const auto absent = *kept ? absent_segment(folder_, day, segments) : std::nullopt) {
+    const auto problem = is_current(**kept, segments) ? "" : cannot_be_made_again(day, *absent).text();
+    return answer("no_records", invocations_of((*kept)->sums), tenant.empty() ? (*kept)->duplicates : 0, problem);
+  }
   auto added = add_up_day(day, segments);
   if (!added.ok()) return answer("differs", 0, 0, added.error().text());
   auto& sums = added->sums;
   if (!tenant.empty()) std::erase_if(sums, [&tenant](const UsageSum& sum) { return sum.tenant != tenant; });
-  int64_t records = 0;
-  for (const auto& sum : sums) records += sum.quantity.invocations;
-  if (!*kept || !is_current(**kept, segments)) return answer("no_roll_up", records, added->duplicates, "");
-  if ((*kept)->sums == sums) return answer("matches", records, added->duplicates, "");
-  return answer("differs", records, added->duplicates,
+  const int64_t records = invocations_of(sums);
+  const int64_t duplicates = tenant.empty() ? added->duplicates : added->duplicates_of[tenant];
+  if (!*kept || !is_current(**kept, segments)) return answer("no_roll_up", records, duplicates, "");
+  if ((*kept)->sums == sums) return answer("matches", records, duplicates, "");
+  return answer("differs", records, duplicates,
                 "The roll-up " + roll_up_path(folder_, day).string() +
                     " is not what the day's records add up to. Remove the file; it is made again from the records.");
 }
@@ -324,6 +345,17 @@ Result<Json> FileLedger::verify(const UsageQuery& query) const {
   return Json{{"ok", ok}, {"days", std::move(shown)}};
 }
 
+void FileLedger::roll_up_days() {
+  const auto all_days = days();
+  if (!all_days.ok()) log_.warn("roll_ups_not_made", {{"error", all_days.error().text()}});
+  if (!all_days.ok()) return;
+  for (const auto& [day, segments] : *all_days) {
+    if (stopping_ || segments.empty() || !is_over(day)) continue;
+    const auto sums = sums_of_day(day, segments, kNobody);
+    if (!sums.ok()) log_.warn("roll_up_not_made", {{"day", day}, {"error", sums.error().text()}});
+  }
+}
+
 // Makes the roll-ups of days that are over, so that no bill has to wait for them.
 void FileLedger::roll_up_behind() {
   std::unique_lock lock(mutex_);
@@ -332,20 +364,15 @@ void FileLedger::roll_up_behind() {
     if (stopping_) return;
     day_over_ = false;
     lock.unlock();
-    auto all_days = days();
-    if (all_days.ok()) {
-      for (const auto& [day, segments] : *all_days) {
-        if (!stopping_ && !segments.empty() && is_over(day)) (void)sums_of_day(day, segments, kNobody).ok();
-      }
-    }
+    roll_up_days();
     lock.lock();
   }
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Ledger>> open_ledger(const Path& folder, Clock& clock) {
-  auto ledger = std::make_unique<FileLedger>(folder, clock);
+Result<std::unique_ptr<Ledger>> open_ledger(const Path& folder, Clock& clock, Log& log) {
+  auto ledger = std::make_unique<FileLedger>(folder, clock, log);
   SUNDOG_CHECK(ledger->recover());
   return std::unique_ptr<Ledger>(std::move(ledger));
 }

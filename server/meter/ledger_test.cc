@@ -38,8 +38,8 @@ class LedgerTest : public testing::Test {
     out.handler_ms = 99.25;
     return out;
   }
-  std::unique_ptr<Ledger> open() {
-    auto ledger = open_ledger(folder_, clock_);
+  std::unique_ptr<Ledger> open(Log& log = Log::none()) {
+    auto ledger = open_ledger(folder_, clock_, log);
     EXPECT_TRUE(ledger.ok()) << ledger.error().text();
     return *std::move(ledger);
   }
@@ -181,6 +181,17 @@ TEST_F(LedgerTest, BeginsASegmentEachDayAndFindsAcrossThem) {
   EXPECT_EQ(ids(*ledger).size(), 5U);
 }
 
+// Its segment stands behind that of a later day.
+TEST_F(LedgerTest, FindsWhatStandsBeforeARecordThatCameLate) {
+  auto ledger = open();
+  auto late = record("late");
+  clock_.advance(hours{48});
+  ASSERT_TRUE(ledger->append(record("a")).ok());
+  ASSERT_TRUE(ledger->append(late).ok());
+  EXPECT_EQ(ids(*ledger, clock_.wall() - hours{1}), std::vector<std::string>{"a"});
+  EXPECT_EQ(ids(*ledger, WallTime{}, clock_.wall() - hours{1}), std::vector<std::string>{"late"});
+}
+
 // Whatever was on its way when the power went: whole records stay, and the next goes behind them.
 TEST_F(LedgerTest, DropsATornTailAtEveryByte) {
   {
@@ -238,7 +249,7 @@ TEST_F(LedgerTest, WhatWasAppendedSurvivesKill9) {
     const pid_t child = ::fork();
     if (child == 0) {
       ::close(ends[0]);
-      auto ledger = open_ledger(folder_, clock_);
+      auto ledger = open_ledger(folder_, clock_, Log::none());
       for (int i = 0;; ++i) {
         if (!(*ledger)->append(record("r-" + std::to_string(i))).ok()) ::_exit(1);
         if (::write(ends[1], "x", 1) != 1) ::_exit(1);
@@ -437,6 +448,99 @@ TEST_F(RollUpTest, ClosedDaysAreNotReadAgain) {
   EXPECT_EQ((*verified)["days"][0]["state"], "no_records");
   EXPECT_EQ((*verified)["days"][1]["state"], "matches");
   EXPECT_EQ((*verified)["days"][2]["state"], "no_roll_up");
+}
+
+// One segment of a day in an archive, or all: what only the roll-up has is never made again from the rest.
+TEST_F(RollUpTest, KeepsWhatIsInAnArchive) {
+  for (const size_t archived : {1U, 2U}) {
+    ASSERT_TRUE(remove_tree(folder_).ok());
+    auto ledger = open();
+    auto of_the_day = record("a");
+    const auto day = iso_day(of_the_day.ended);
+    clock_.advance(hours{24});
+    ASSERT_TRUE(ledger->append(of_the_day).ok());
+    ASSERT_TRUE(ledger->append(record("next-day")).ok());
+    of_the_day.id = "b";
+    ASSERT_TRUE(ledger->append(of_the_day).ok());
+    clock_.advance(hours{24});
+    ASSERT_TRUE(ledger->append(record("today")).ok());
+    const auto before = *ledger->sums(everything());
+    const auto all = segments();
+    ASSERT_EQ(all.size(), 4U);
+    std::map<Path, std::string> archive;
+    for (const auto& path : {all[0], all[1]}) {  // sorted by time: those of the first day
+      if (archive.size() == archived) break;
+      archive[path] = *read_file(path);
+      ASSERT_TRUE(std::filesystem::remove(path));
+    }
+    EXPECT_EQ(*ledger->sums(everything()), before);
+    auto verified = *ledger->verify(everything());
+    EXPECT_TRUE(verified["ok"]) << verified;
+    EXPECT_EQ(verified["days"][0]["state"], "no_records");
+    EXPECT_EQ(verified["days"][0]["records"], 2);
+
+    of_the_day.id = "c";
+    ASSERT_TRUE(ledger->append(of_the_day).ok());
+    const auto kept = *read_file(roll_up(day));
+    const auto sums = ledger->sums(everything());
+    ASSERT_FALSE(sums.ok());
+    EXPECT_EQ(sums.error().code, Code::data_loss);
+    EXPECT_THAT(sums.error().text(), HasSubstr(archive.begin()->first.filename().string()));
+    EXPECT_THAT(sums.error().text(), HasSubstr("Put that file back"));
+    verified = *ledger->verify(everything());
+    EXPECT_FALSE(verified["ok"]);
+    EXPECT_EQ(verified["days"][0]["state"], "no_records");
+    EXPECT_EQ(*read_file(roll_up(day)), kept);
+    // Its first line still says what it counts.
+    ASSERT_TRUE(write_file_durably(roll_up(day), kept.substr(0, kept.size() - 1)).ok());
+    EXPECT_EQ(ledger->sums(everything()).error().code, Code::data_loss);
+    EXPECT_THAT((*ledger->verify(everything()))["days"][0]["problem"].get<std::string>(), HasSubstr("Put back"));
+
+    for (const auto& [path, content] : archive) ASSERT_TRUE(write_file_durably(path, content).ok());
+    EXPECT_EQ(*ledger->sums(everything("default")), by_hand(*ledger, "default"));
+    EXPECT_EQ((*ledger->verify(everything()))["days"][0]["state"], "matches");
+  }
+}
+
+TEST_F(RollUpTest, VerifyShowsATenantItsOwnRecordsOnly) {
+  auto ledger = open();
+  for (const char* id : {"a", "a", "b"}) ASSERT_TRUE(ledger->append(record(id)).ok());
+  auto other = record("c");
+  other.tenant = "acme";
+  ASSERT_TRUE(ledger->append(other).ok());
+  clock_.advance(hours{24});
+  const auto day = [&](const std::string& tenant) { return (*ledger->verify(everything(tenant)))["days"][0]; };
+  EXPECT_EQ(day("")["duplicates"], 1);
+  EXPECT_EQ(day("default")["duplicates"], 1);
+  EXPECT_EQ(day("acme")["duplicates"], 0);
+  EXPECT_EQ(day("acme")["records"], 1);
+  ASSERT_TRUE(ledger->sums(everything()).ok());
+  ASSERT_TRUE(std::filesystem::remove(segments().at(0)));
+  EXPECT_EQ(day("acme")["state"], "no_records");
+  EXPECT_EQ(day("acme")["records"], 1);
+  EXPECT_EQ(day("acme")["duplicates"], 0);
+  EXPECT_EQ(day("default")["records"], 2);
+}
+
+TEST_F(RollUpTest, LogsADayThatCannotBeAddedUp) {
+  {
+    auto ledger = open();
+    fill(*ledger);
+  }
+  for (const char* day : {"2026-01-01", "2026-01-02"}) std::filesystem::remove(roll_up(day));
+  const auto file = segments().at(0);
+  auto content = *read_file(file);
+  content[20] ^= 1;
+  ASSERT_TRUE(write_file_durably(file, content).ok());
+  Log log(Level::warning);
+  testing::internal::CaptureStderr();
+  {
+    const auto ledger = open(log);
+    while (!std::filesystem::exists(roll_up("2026-01-02"))) std::this_thread::yield();
+  }
+  const auto logged = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(logged, HasSubstr("roll_up_not_made"));
+  EXPECT_THAT(logged, HasSubstr("at byte 0"));
 }
 
 TEST_F(RollUpTest, ARecordThatCameLateMakesItAgain) {

@@ -49,7 +49,7 @@ Result<RollUp> head_of(std::string_view line, const std::string& day) {
   if (format != kFormat || named != day || segments == json.end() || !segments->is_object()) {
     return fail(Code::data_loss, "It is of another format or day.");
   }
-  RollUp roll_up{day, {}, records, duplicates, {}};
+  RollUp roll_up{day, {}, records, duplicates, {}, {}};
   for (const auto& [name, bytes] : segments->items()) {
     if (!bytes.is_number_integer()) return fail(Code::data_loss, "A segment's size is no number.");
     roll_up.segments[name] = bytes.get<int64_t>();
@@ -102,7 +102,7 @@ Path roll_up_path(const Path& folder, const std::string& day) {
 }
 
 Result<RollUp> add_up_day(const std::string& day, const std::vector<Segment>& segments) {
-  RollUp roll_up{.day = day, .segments = {}, .sums = {}};
+  RollUp roll_up{.day = day, .segments = {}, .duplicates_of = {}, .sums = {}};
   SeenIds seen;
   Adder adder;
   for (const auto& segment : segments) {
@@ -112,6 +112,7 @@ Result<RollUp> add_up_day(const std::string& day, const std::vector<Segment>& se
                    adder.add(day, record);
                  } else {
                    ++roll_up.duplicates;
+                   ++roll_up.duplicates_of[record.tenant];
                  }
                  return true;
                }));
@@ -138,8 +139,10 @@ Result<std::optional<RollUp>> read_roll_up(const Path& folder, const std::string
   SUNDOG_TRY(text, read_file(path, kLargestFile));
   auto roll_up = parse(text, day, tenant);
   if (roll_up.ok()) return std::optional(*std::move(roll_up));
-  return fail(Code::data_loss, "The roll-up " + path.string() + " cannot be used. " + roll_up.error().message,
-              "Remove the file; it is made again from the records.");
+  return fail(
+      Code::data_loss, "The roll-up " + path.string() + " cannot be used. " + roll_up.error().message,
+      "Put back those of the day's segments that are in an archive, then remove the file; it is made again from the "
+      "records.");
 }
 
 bool is_current(const RollUp& roll_up, const std::vector<Segment>& segments) {
@@ -149,6 +152,18 @@ bool is_current(const RollUp& roll_up, const std::vector<Segment>& segments) {
     const auto bytes = std::filesystem::file_size(segment.path, error);
     return !error && found != roll_up.segments.end() && found->second == static_cast<int64_t>(bytes);
   });
+}
+
+std::optional<std::string> absent_segment(const Path& folder, const std::string& day,
+                                          const std::vector<Segment>& segments) {
+  const auto text = read_file(roll_up_path(folder, day), kLargestFile);
+  if (!text.ok()) return std::nullopt;
+  const auto head = head_of(std::string_view(*text).substr(0, text->find('\n')), day);
+  if (!head.ok()) return std::nullopt;
+  for (const auto& [name, bytes] : head->segments) {
+    if (std::ranges::find(segments, name, &Segment::name) == segments.end()) return name;
+  }
+  return std::nullopt;
 }
 
 Result<std::vector<std::string>> rolled_up_days(const Path& folder) {

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/result.h"
 
 namespace sundog::meter {
@@ -86,11 +87,12 @@ class Ledger {
   virtual Result<std::vector<UsageSum>> sums(const UsageQuery& query) const = 0;
   // Adds up the records of every day of the span again and compares with the roll-ups:
   // {"ok","days":[{"day","state":"matches|differs|no_roll_up|no_records","records","duplicates","problem"}]}
-  // A damaged record is a "problem", not an error.
+  // A damaged record is a "problem", not an error. no_records: not all segments that the roll-up names are there to be
+  // added up. Of a tenant: only its records and duplicates (0 of a day with no_records: it is not kept whose).
   virtual Result<Json> verify(const UsageQuery& query) const = 0;
   virtual Status sync() = 0;  // to disk now; for shutdown. What it could not write stands in the error's hint.
 };
 
-Result<std::unique_ptr<Ledger>> open_ledger(const Path& folder, Clock& clock);
+Result<std::unique_ptr<Ledger>> open_ledger(const Path& folder, Clock& clock, Log& log);
 
 }  // namespace sundog::meter
