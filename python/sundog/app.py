@@ -188,7 +188,7 @@ class App:
             memory: MB, 128 to 10,240. The share of CPU is in proportion.
             timeout: Seconds, 1 to 900.
             environment: The packages it imports.
-            network: "none", "egress" (out only) or "host".
+            network: "none" or "host".
             variables: Environment variables.
             include: Local modules, files or folders that it imports; they travel along.
             name: Its name within the app, when other than its own.

@@ -169,13 +169,13 @@ Status apply_tags(Config& config, const std::map<std::string, std::string>& tags
       else if (value == "host")
         config.network = sandbox::Network::host;
       else
-        return invalid("\"" + value + "\" is no network.", "sundog:network is none, egress or host.");
+        return invalid("\"" + value + "\" is no network.", "sundog:network is none or host.");
       // On the host's loopback stands this server, and what else the operator runs: no other tenant's admin decides
       // that.
       if (config.network == sandbox::Network::host && (who.role != Role::admin || who.tenant != kDefaultTenant)) {
         return fail(Code::permission_denied,
                     "Only an admin of tenant \"default\" may give a function the host's network, and only its own.",
-                    "Use sundog:network=egress, or ask such an admin to set the tag sundog:network=host.");
+                    "Leave the tag sundog:network out, or ask such an admin to set it.");
       }
     } else if (key.starts_with("sundog:")) {
       return invalid("Tag \"" + key + "\" is no setting of Sundog.", "There are sundog:kind and sundog:network.");

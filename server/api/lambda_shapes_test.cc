@@ -42,6 +42,8 @@ TEST(LambdaShapes, OnlyAnAdminGivesTheHostsNetwork) {
   Json body = create_body();
   body["Tags"] = {{"sundog:network", "host"}};
   EXPECT_THAT(refusal(body), HasSubstr("Only an admin"));
+  const auto refused = config_from_create(body, {.tenant = "default", .key_id = "", .role = Role::deployer});
+  EXPECT_THAT(refused.error().hint, testing::Not(HasSubstr("egress"))) << "it is refused at every start";
   EXPECT_THAT(refusal(body, Role::admin, "other"), HasSubstr("of tenant \"default\""));
   EXPECT_EQ(refusal(body, Role::admin), "accepted");
 }
