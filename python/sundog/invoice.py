@@ -56,7 +56,13 @@ class Invoice:
         wanted = format or path.suffix.removeprefix(".").lower()
         if wanted not in FORMATS or self.document is None:
             raise InvalidArgument(f'"{path.name}" names no format of an invoice.', "Formats: csv, json, html.")
-        path.write_text(self.document(wanted), encoding="utf-8", newline="")
+        try:
+            path.write_text(self.document(wanted), encoding="utf-8", newline="")
+        except OSError as error:
+            raise InvalidArgument(
+                f'The invoice cannot be written to "{path}": {error.strerror}.',
+                "Name a file in a folder that you may write to.",
+            ) from error
         return path
 
     def rows(self) -> tuple[list[str], list[list[object]]]:

@@ -61,6 +61,9 @@ def test_invoice_command(tmp_path: Path) -> None:
     written = run(server(), "invoice", "--out", str(tmp_path / "a.html"))
     assert (written.exit_code, (tmp_path / "a.html").read_bytes()) == (0, b"as html\r\n")
     assert run(server(), "invoice", "--format", "pdf").exit_code == 1
+    with pytest.raises(sundog.errors.InvalidArgument, match="cannot be written to .*No such file.*may write to"):
+        server().cloud().invoice().save(tmp_path / "none" / "a.html")
+    assert run(server(), "invoice", "--out", str(tmp_path / "none" / "a.html")).exit_code == 1
 
 
 def test_budgets() -> None:
