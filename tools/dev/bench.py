@@ -47,7 +47,8 @@ def chosen(names: list[str]) -> list[Path]:
 
 
 def run(program: Path, results: Path, quick: bool) -> None:
-    """One program, with the release build's binaries; its figures go to `results`."""
+    """One program, with the release build's binaries; its figures go to `results`, in place of those of an earlier run."""
+    (results / f"{program.stem.removeprefix('bench_')}.json").unlink(missing_ok=True)
     extra = {
         "SUNDOG_BIN_DIR": str(BUILD / "release" / "bin"),
         "SUNDOG_BENCH_RESULTS": str(results),
@@ -81,18 +82,29 @@ def regressions(measured: dict[str, dict[str, float]], recorded: dict[str, dict[
     return worse
 
 
+def missing(
+    measured: dict[str, dict[str, float]], recorded: dict[str, dict[str, float]], programs: list[Path]
+) -> list[str]:
+    """The recorded figures of these programs that were not measured."""
+    names = [program.stem.removeprefix("bench_") for program in programs]
+    return [f"{name}: {one}" for name in names for one in recorded.get(name, {}) if one not in measured.get(name, {})]
+
+
 def check(results: Path, programs: list[Path], quick: bool) -> None:
-    """Fails on a regression that shows twice: one busy moment is none."""
-    if not RECORDED.exists():
-        raise StepFailed("There is no bench/recorded.json to compare with; ./dev bench --record writes it.")
+    """Fails on a regression that shows twice (one busy moment is none), and on a recorded figure that is missing."""
     recorded = json.loads(RECORDED.read_text())
-    worse = regressions(ratios(results, programs), recorded)
+    measured = ratios(results, programs)
+    if absent := missing(measured, recorded, programs):
+        raise StepFailed("Recorded, but not measured: " + "; ".join(absent) + ".")
+    worse = regressions(measured, recorded)
     again = [program for program in programs if program.stem.removeprefix("bench_") in worse]
     for program in again:
         for sentence in worse[program.stem.removeprefix("bench_")]:
             say(f"{sentence}; measured once more")
         run(program, results, quick)
-    still = [line for lines in regressions(ratios(results, again), recorded).values() for line in lines]
+    measured = ratios(results, again)
+    still = [f"{figure} was not measured again" for figure in missing(measured, recorded, again)]
+    still += [line for lines in regressions(measured, recorded).values() for line in lines]
     if still:
         raise StepFailed("More than 20 % worse than recorded: " + "; ".join(still) + ".")
     say("no figure is more than 20 % worse than recorded")
@@ -109,6 +121,10 @@ def record(results: Path, programs: list[Path]) -> None:
 def main(asked: Asked) -> None:
     """./dev bench."""
     programs = chosen(asked.names)
+    if asked.check and not RECORDED.exists():
+        raise StepFailed(
+            "bench/recorded.json, which --check compares with, is not there yet; ./dev bench --record makes it."
+        )
     build("release", TARGETS)
     results = BUILD / "bench" / ("quick" if asked.quick else "results")
     results.mkdir(parents=True, exist_ok=True)
