@@ -8,6 +8,7 @@
 #include "api/sigv4.h"
 #include "base/crypto.h"
 #include "base/ids.h"
+#include "learn/fake_functions.h"
 #include "meter/fake_ledger.h"
 #include "net/fake_http.h"
 #include "store/sqlite_catalog.h"
@@ -31,7 +32,7 @@ class FakeInvoker final : public invoke::Invoker {
   }
 };
 
-class ApiTest : public testing::Test {
+class ApiTest : public ::testing::Test {
  protected:
   ApiTest() : folder_(std::filesystem::temp_directory_path() / short_id("api-test")) {
     EXPECT_TRUE(make_directories(folder_).ok());
@@ -43,7 +44,7 @@ class ApiTest : public testing::Test {
     }
     other_ = *(*keys)->create("acme", "", Role::admin);
     api_ = std::make_unique<Api>(clock_, Log::none(), std::move(*keys), Api::Options{.threads = 2, .queue_limit = 2});
-    add_bill_routes(api_->router(), {clock_, ledger_, plans_, budgets_, *catalog_});
+    add_bill_routes(api_->router(), {clock_, ledger_, plans_, budgets_, *catalog_, functions_});
     add_server_routes(*api_, clock_, invoker_, [] { return Json::array({{{"check", "cgroups"}}}); },
                       {.version = "0.1.0", .data_folder = folder_, .pythons = {"3.11"}});
   }
@@ -87,6 +88,7 @@ class ApiTest : public testing::Test {
   meter::FakeLedger ledger_;
   meter::PricePlans plans_;
   meter::Budgets budgets_{plans_, clock_};
+  testing::FakeFunctions functions_;
   FakeInvoker invoker_;
   std::map<Role, NewKey> made_;
   NewKey other_;
@@ -171,8 +173,9 @@ TEST_F(ApiTest, BillsAndShowsUsage) {
   EXPECT_EQ(bill["lines"][0]["invocations"], 5);
   EXPECT_EQ(json(call("GET", "/v1/bill?from=2025-12-01&to=2026-01-01T01:02:03.500Z", token(Role::viewer)))["to"],
             "2026-01-01T01:02:03.500Z");
-  for (const auto* bad : {"by=colour", "from=yesterday", "from=2026-13-01", "to=2025-01-01",
-                          "from=2026-01-01T25:00:00Z", "from=2026-01-01T00:00:00", "by=day,"}) {
+  for (const auto* bad :
+       {"by=colour", "from=yesterday", "from=2026-13-01", "to=2025-01-01", "from=2026-01-01T25:00:00Z",
+        "from=2026-01-01T00:00:00", "by=day,", "month=2026-01&from=2026-01-01", "month=2026-01&to=2026-02-01"}) {
     EXPECT_EQ(call("GET", std::string("/v1/bill?") + bad, token(Role::viewer))->status(), 400) << bad;
   }
   const auto usage = json(call("GET", "/v1/usage?limit=3", token(Role::viewer)))["items"];
@@ -189,6 +192,23 @@ TEST_F(ApiTest, BillsAndShowsUsage) {
     next = page["next"];
   } while (!next.empty());
   EXPECT_EQ(std::ranges::count(ledger_.records, "default", &meter::UsageRecord::tenant), std::ssize(seen));
+}
+
+TEST_F(ApiTest, ABudgetIsForWhatIsThere) {
+  const auto set = [&](const std::string& body, const std::string& query = "") {
+    return call("PUT", "/v1/budgets" + query, token(Role::admin), body);
+  };
+  EXPECT_EQ(set(R"({"limit":"1","function":"f"})")->status(), 404);
+  EXPECT_EQ(set(R"({"limit":"1","on_alarm":"f"})")->status(), 404);
+  EXPECT_EQ(set(R"({"limit":"1"})", "?tenant=a%2Fb")->status(), 400) << "its key would be that of a's function b";
+  EXPECT_EQ(call("GET", "/v1/bill?tenant=a%2Fb", token(Role::admin))->status(), 400);
+  EXPECT_TRUE(json(call("GET", "/v1/budgets", token(Role::viewer)))["items"].empty());
+  functions::Config config;
+  config.name = "f";
+  ASSERT_TRUE(functions_.create("default", config, "", false).ok());
+  EXPECT_EQ(set(R"({"limit":"1","function":"f","on_alarm":"f"})")->status(), 200);
+  EXPECT_EQ(set(R"({"limit":"1","function":"f"})", "?tenant=acme")->status(), 404) << "another tenant's";
+  EXPECT_EQ(set(R"({"limit":"1"})", "?tenant=acme")->status(), 200);
 }
 
 TEST_F(ApiTest, TellsStatusAndChecks) {

@@ -59,21 +59,20 @@ struct Span {
   WallTime from, to;
 };
 
-WallTime month_after(WallTime begin) {
-  return meter::Budgets::month_begin(begin + std::chrono::hours(24 * 32));
-}
-
 // Without `from`: since the month began; without `to`: until now. `month`: all of it.
 Result<Span> span_of(const Call& call, const Clock& clock) {
   const auto now = clock.wall();
   Span span{meter::Budgets::month_begin(now), now};
   if (const auto month = call.query("month"); !month.empty()) {
+    if (!call.query("from").empty() || !call.query("to").empty()) {
+      return fail(Code::invalid_argument, "\"month\" stands beside \"from\" or \"to\".", "Give the one or the others.");
+    }
     const auto begin = month.size() == 7 ? time_of(std::string(month) + "-01") : std::nullopt;
     if (!begin) {
       return fail(Code::invalid_argument,
                   "\"month\" is \"" + std::string(month.substr(0, 40)) + "\", which is no month.", "Write 2026-01.");
     }
-    return Span{*begin, month_after(*begin)};
+    return Span{*begin, meter::Budgets::month_after(*begin)};
   }
   if (const auto text = call.query("from"); !text.empty()) {
     SUNDOG_TRY(from, parse_time(text, "from"));
@@ -95,7 +94,10 @@ bool is_operator(const Call& call) {
 Result<std::string> tenant_of(const Call& call) {
   const std::string wanted(call.query("tenant"));
   if (wanted.empty() || wanted == call.principal.tenant) return call.principal.tenant;
-  if (is_operator(call)) return wanted;
+  if (is_operator(call)) {
+    SUNDOG_CHECK(check_tenant_name(wanted));
+    return wanted;
+  }
   return fail(Code::permission_denied, "Tenant \"" + call.principal.tenant + "\" cannot see what another one spends.",
               "An admin of tenant \"default\" can.");
 }
@@ -122,7 +124,7 @@ Result<Json> verify(const Call& call, const Billing& billing) {
 
 Result<net::Response> invoice(const Call& call, const Billing& billing) {
   SUNDOG_TRY(span, span_of(call, billing.clock));
-  if (call.query("to").empty()) span.to = month_after(meter::Budgets::month_begin(span.to - std::chrono::seconds(1)));
+  if (call.query("to").empty()) span.to = meter::Budgets::month_after(span.to - std::chrono::seconds(1));
   SUNDOG_TRY(tenant, tenant_of(call));
   const meter::UsageQuery query{tenant, span.from, span.to};
   SUNDOG_TRY(sums, billing.ledger.sums(query));
@@ -200,6 +202,23 @@ Result<meter::Money> limit_from(const Json& body) {
                             : meter::money_of(limit->get<double>());
 }
 
+Status check_functions(const Billing& billing, const meter::Budget& budget) {
+  if (!budget.function.empty() && !billing.functions.resolve(budget.tenant, budget.function, "", 0).ok()) {
+    return fail(Code::not_found, "There is no function \"" + budget.function + "\" to set a budget for.",
+                "Deploy it first.");
+  }
+  if (!budget.on_alarm.empty() && !billing.functions.get(budget.tenant, budget.on_alarm, "").ok()) {
+    return fail(Code::not_found, "There is no function \"" + budget.on_alarm + "\" to tell the alarm to.",
+                "\"on_alarm\" is the name of a function of the tenant; deploy it first.");
+  }
+  return done;
+}
+
+Result<Json> describe(const std::string& tenant, const Billing& billing) {
+  SUNDOG_CHECK(billing.budgets.recall(billing.ledger));
+  return billing.budgets.describe(tenant);
+}
+
 Result<Json> set_budget(const Call& call, const Billing& billing) {
   SUNDOG_TRY(tenant, tenant_of(call));
   SUNDOG_TRY(body, call.json());
@@ -219,9 +238,11 @@ Result<Json> set_budget(const Call& call, const Billing& billing) {
                              .on_alarm = on_alarm,
                              .by_operator = tenant != call.principal.tenant,
                              .alarmed_month = ""};
+  SUNDOG_CHECK(check_functions(billing, budget));
+  SUNDOG_CHECK(billing.budgets.recall(billing.ledger));
   SUNDOG_CHECK(meter::write_budget(billing.catalog, budget));
   billing.budgets.put(budget);
-  return billing.budgets.describe(tenant);
+  return describe(tenant, billing);
 }
 
 Result<Json> clear_budget(const Call& call, const Billing& billing) {
@@ -234,7 +255,7 @@ Result<Json> clear_budget(const Call& call, const Billing& billing) {
   SUNDOG_CHECK(may_change(call, billing, tenant, function));
   SUNDOG_CHECK(meter::remove_budget(billing.catalog, tenant, function));
   billing.budgets.remove(tenant, function);
-  return billing.budgets.describe(tenant);
+  return describe(tenant, billing);
 }
 
 }  // namespace
@@ -250,7 +271,7 @@ void add_bill_routes(Router& router, const Billing& billing) {
   });
   router.json("GET", "/v1/budgets", Role::viewer, [billing](const CallPtr& call) -> Result<Json> {
     SUNDOG_TRY(tenant, tenant_of(*call));
-    return billing.budgets.describe(tenant);
+    return describe(tenant, billing);
   });
   router.json("PUT", "/v1/budgets", Role::admin, [billing](const CallPtr& call) { return set_budget(*call, billing); });
   router.json("DELETE", "/v1/budgets", Role::admin,

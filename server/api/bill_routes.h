@@ -5,6 +5,7 @@
 
 #include "api/router.h"
 #include "base/clock.h"
+#include "functions/functions.h"
 #include "meter/budgets.h"
 #include "meter/price_plan.h"
 #include "meter/usage.h"
@@ -18,6 +19,7 @@ struct Billing {
   const meter::PricePlans& plans;
   meter::Budgets& budgets;
   store::Catalog& catalog;  // where budgets are kept
+  const functions::Functions& functions;
 };
 
 // Everything in `billing` outlives the handlers.

@@ -213,11 +213,14 @@ Keys::EntryPtr Keys::find(std::string_view id) const {
   return found == by_id_.end() ? nullptr : found->second;
 }
 
+Status check_tenant_name(std::string_view tenant) {
+  if (is_name(tenant)) return done;
+  return fail(Code::invalid_argument, "\"" + std::string(tenant.substr(0, 80)) + "\" is not a tenant's name.",
+              "Use letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit.");
+}
+
 Result<NewKey> Keys::create(const std::string& tenant, const std::string& label, Role role) {
-  if (!is_name(tenant)) {
-    return fail(Code::invalid_argument, "\"" + tenant + "\" is not a tenant's name.",
-                "Use letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit.");
-  }
+  SUNDOG_CHECK(check_tenant_name(tenant));
   if (tenancy_ == Tenancy::one && tenant != kDefaultTenant) {
     return fail(Code::conflict,
                 "A key for tenant \"" + tenant + "\" cannot be made: this server " + std::string(kOneUser),

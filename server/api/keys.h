@@ -49,6 +49,7 @@ Json to_json(const NewKey& key);
 
 // What makes the operator's first key, and may make keys for every tenant.
 inline constexpr std::string_view kDefaultTenant = "default";
+Status check_tenant_name(std::string_view tenant);
 
 // Whether a machine keeps the functions of several tenants apart: without root all run as one user.
 enum class Tenancy { one, many };

@@ -142,10 +142,7 @@ Status WholeServer::open_budgets() {
   budgets_ = std::make_unique<meter::Budgets>(price_plans_, clock_);
   budgets_->on_alarm([this](const meter::Alarm& alarm) { loop_.post([this, alarm] { tell_alarm(alarm); }); });
   SUNDOG_TRY(set, meter::read_budgets(*catalog_));
-  const auto now = clock_.wall();
-  SUNDOG_TRY(month, ledger_->sums({"", meter::Budgets::month_begin(now), now}));
-  budgets_->restore(set, month);
-  return done;
+  return budgets_->restore(set, *ledger_);
 }
 
 // A restart before it is marked tells it once more.
@@ -209,6 +206,12 @@ void WholeServer::forget_removed(const std::string& tenant, const std::string& n
     logs_->remove(tenant, name);
     const Status purged = queue_->purge(invoke::event_queue(tenant, name));
     if (!purged.ok()) log_.error("events_not_purged", purged.error(), {{"function", name}});
+    // The operator's stays: else the tenant would be rid of it by deploying anew.
+    const auto budget = budgets_->find(tenant, name);
+    if (!budget || budget->by_operator) return;
+    const Status removed = meter::remove_budget(*catalog_, tenant, name);
+    if (!removed.ok()) log_.error("budget_not_removed", removed.error(), {{"function", name}});
+    budgets_->remove(tenant, name);
   });
   if (!submitted.ok()) log_.error("removed_function_not_forgotten", submitted.error(), {{"function", name}});
 }
@@ -281,7 +284,7 @@ void WholeServer::add_routes() {
                          .pythons = {},
                          .open_metrics = !options_.closed_metrics};
   for (const auto& [version, path] : options_.pythons) facts.pythons.push_back(version);
-  api::add_bill_routes(router, {clock_, *ledger_, price_plans_, *budgets_, *catalog_});
+  api::add_bill_routes(router, {clock_, *ledger_, price_plans_, *budgets_, *catalog_, *functions_});
   api::add_server_routes(*api_, clock_, *invoker_, [this] { return sandbox_->doctor(); }, facts);
   api::add_lambda_routes(router, *functions_, *environments_, *invoker_, *events_, *blobs_);
   api::add_function_routes(router, *functions_, *logs_, *queue_, api_->pool(), loop_, streams_);

@@ -1,15 +1,10 @@
 #include "meter/budgets.h"
 
-#include <algorithm>
-#include <cmath>
+#include <map>
+#include <utility>
 
 namespace sundog::meter {
 namespace {
-
-WallTime month_after(WallTime begin) {
-  const std::chrono::year_month_day date{std::chrono::floor<std::chrono::days>(begin)};
-  return WallTime{std::chrono::sys_days((date.year() / date.month() + std::chrono::months(1)) / 1)};
-}
 
 std::string month_name(WallTime begin) {
   return iso_day(begin).substr(0, 7);
@@ -75,12 +70,19 @@ void Budgets::Reservation::settle(const UsageRecord& record) {
   budgets.tell(alarms);
 }
 
-Budgets::Budgets(const PricePlans& plans, Clock& clock) : plans_(plans), clock_(clock) {}
+// In whole milliseconds, as the ledger keeps when a record ended.
+Budgets::Budgets(const PricePlans& plans, Clock& clock)
+    : plans_(plans), clock_(clock), opened_(std::chrono::floor<Millis>(clock.wall())) {}
 Budgets::~Budgets() = default;
 
 WallTime Budgets::month_begin(WallTime now) {
   const std::chrono::year_month_day date{std::chrono::floor<std::chrono::days>(now)};
   return WallTime{std::chrono::sys_days(date.year() / date.month() / 1)};
+}
+
+WallTime Budgets::month_after(WallTime begin) {
+  const std::chrono::year_month_day date{std::chrono::floor<std::chrono::days>(begin)};
+  return WallTime{std::chrono::sys_days((date.year() / date.month() + std::chrono::months(1)) / 1)};
 }
 
 std::shared_ptr<Budgets::Account>& Budgets::account(const std::string& tenant, const std::string& function) const {
@@ -101,15 +103,37 @@ void Budgets::begin_month() const {
   for (auto& [key, account] : accounts_) account->spent = {};
 }
 
-void Budgets::restore(const std::vector<Budget>& budgets, const std::vector<UsageSum>& month) {
+Status Budgets::recall(const Ledger& ledger) {
+  const std::lock_guard once(recall_mutex_);
+  if (recalled_) return done;
+  // What ended since is counted already.
+  if (const auto begin = month_begin(clock_.wall()); begin < opened_) {
+    SUNDOG_TRY(sums, ledger.sums({"", begin, opened_}));
+    const std::lock_guard lock(mutex_);
+    begin_month();
+    for (const auto& sum : sums) {
+      if (begin != month_) break;  // the month ended meanwhile
+      account(sum.tenant, "")->spent.add(sum.quantity);
+      account(sum.tenant, sum.function)->spent.add(sum.quantity);
+    }
+  }
+  recalled_ = true;
+  return done;
+}
+
+Status Budgets::restore(const std::vector<Budget>& budgets, const Ledger& ledger) {
+  if (budgets.empty()) return done;
+  if (const auto recalled = recall(ledger); !recalled.ok()) {
+    const auto& why = recalled.error();
+    return fail(
+        why.code,
+        "Budgets are set, and what of them is spent cannot be read, so that none could be kept to. " + why.message,
+        why.hint);
+  }
   std::vector<Alarm> alarms;
   {
     const std::lock_guard lock(mutex_);
     begin_month();
-    for (const auto& sum : month) {
-      account(sum.tenant, "")->spent.add(sum.quantity);
-      account(sum.tenant, sum.function)->spent.add(sum.quantity);
-    }
     for (const auto& budget : budgets) {
       auto& of = *account(budget.tenant, budget.function);
       of.budget = budget;
@@ -117,6 +141,7 @@ void Budgets::restore(const std::vector<Budget>& budgets, const std::vector<Usag
     }
   }
   tell(alarms);
+  return done;
 }
 
 void Budgets::put(const Budget& budget) {
@@ -138,7 +163,8 @@ void Budgets::remove(const std::string& tenant, const std::string& function) {
 
 std::optional<Budget> Budgets::find(const std::string& tenant, const std::string& function) const {
   const std::lock_guard lock(mutex_);
-  return account(tenant, function)->budget;
+  const auto found = accounts_.find(function.empty() ? tenant : tenant + "/" + function);
+  return found == accounts_.end() ? std::nullopt : found->second->budget;
 }
 
 std::optional<Error> Budgets::refusal(const Account& of) const {

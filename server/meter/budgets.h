@@ -5,10 +5,10 @@
 // cost
 //             (their timeout at their memory size, a request, an init) are below the limit: so the limit is passed by
 //             at most one invocation, however many ask at once.
-// Ownership   one per server, created in app/; outlives the invoker. What is set is kept by budget_store.h; what was
-// spent
-//             is read from the ledger at the start.
-// Threads     every function may be called from any thread; a short lock, no I/O.
+// Ownership   one per server, created in app/ before anything runs; outlives the invoker. What is set is kept by
+//             budget_store.h; what was spent before is read from the ledger once it matters: restore() and recall().
+// Threads     every function may be called from any thread; a short lock, no I/O, but for recall() and restore(), which
+//             read the ledger.
 // Failure     reserve(): budget_exceeded (402: spent; stays so until the limit is raised or the month ends) ·
 //             resource_exhausted (429: what runs now may take the rest; try again).
 #pragma once
@@ -75,8 +75,10 @@ class Budgets {
   ~Budgets();
   void on_alarm(AlarmCallback callback) { on_alarm_ = std::move(callback); }
 
-  // At the start, before anything runs: what is set, and what this month's records add up to.
-  void restore(const std::vector<Budget>& budgets, const std::vector<UsageSum>& month);
+  // At the start, before anything runs: what is set; recall() if that is anything.
+  Status restore(const std::vector<Budget>& budgets, const Ledger& ledger);
+  // Adds what was spent this month before the start, once; before it, put() and describe() do not know that.
+  Status recall(const Ledger& ledger);
   void put(const Budget& budget);
   void remove(const std::string& tenant, const std::string& function);
   std::optional<Budget> find(const std::string& tenant, const std::string& function) const;
@@ -90,6 +92,7 @@ class Budgets {
   Json describe(const std::string& tenant) const;
 
   static WallTime month_begin(WallTime now);
+  static WallTime month_after(WallTime begin);  // when the month of `begin` is over
 
  private:
   std::shared_ptr<Account>& account(const std::string& tenant, const std::string& function) const;
@@ -100,9 +103,12 @@ class Budgets {
 
   const PricePlans& plans_;
   Clock& clock_;
+  const WallTime opened_;
   AlarmCallback on_alarm_;
+  std::mutex recall_mutex_;  // before mutex_
+  bool recalled_ = false;
   mutable std::mutex mutex_;
-  // By tenant, and by tenant and function. A new month empties them.
+  // By tenant, and by tenant and function. A new month sets what is spent to nothing; the rest stays.
   mutable std::unordered_map<std::string, std::shared_ptr<Account>> accounts_;
   mutable WallTime month_, next_month_;
 };

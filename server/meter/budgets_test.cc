@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "meter/budget_store.h"
+#include "meter/fake_ledger.h"
 #include "store/sqlite_catalog.h"
 #include "store/test_folder.h"
 
@@ -179,17 +180,56 @@ TEST_F(BudgetsTest, WhatRunsOverTheMonthsEndIsOfTheNewOne) {
 
 TEST_F(BudgetsTest, AfterARestartItGoesOnWhereItWas) {
   auto budget = limit("1.00");
-  UsageSum sum{"acme", "2026-01-01", "f", "function", most(900), 1024, clock_.wall()};
-  budgets_.restore({budget}, {sum});
-  EXPECT_EQ(spent(), "0.90");
+  FakeLedger ledger;
+  ASSERT_TRUE(ledger.append(record(900)).ok());
+  clock_.advance(Millis{1});
+  Budgets restarted(plans_, clock_);
+  restarted.on_alarm([this](const Alarm& alarm) { alarms_.push_back(alarm); });
+  ASSERT_TRUE(restarted.restore({budget}, ledger).ok());
+  EXPECT_EQ(restarted.describe("acme")["spent"], "0.90");
   EXPECT_EQ(alarms_.size(), 1U) << "the server died before it could tell";
-  EXPECT_TRUE(run(100));
-  EXPECT_FALSE(run(1));
+  auto held = restarted.reserve("acme", "f", most(100));
+  ASSERT_TRUE(held.ok());
+  held->settle(record(100));
+  EXPECT_EQ(restarted.reserve("acme", "f", most(1)).error().code, Code::budget_exceeded);
   Budgets again(plans_, clock_);
   again.on_alarm([this](const Alarm& alarm) { alarms_.push_back(alarm); });
   budget.alarmed_month = "2026-01";
-  again.restore({budget}, {sum});
+  ASSERT_TRUE(again.restore({budget}, ledger).ok());
   EXPECT_EQ(alarms_.size(), 1U) << "told already";
+}
+
+// Where nothing is limited a start neither waits for the ledger nor fails by it.
+TEST_F(BudgetsTest, WithoutOneTheLedgerIsReadWhenTheFirstIsSet) {
+  FakeLedger ledger;
+  ASSERT_TRUE(ledger.append(record(900)).ok());
+  clock_.advance(Millis{1});
+  ledger.damage = fail(Code::data_loss, "It is damaged at byte 7.", "Restore it.");
+  Budgets restarted(plans_, clock_);
+  EXPECT_TRUE(restarted.restore({}, ledger).ok());
+  const auto refused = restarted.restore({limit("1.00")}, ledger);
+  ASSERT_FALSE(refused.ok()) << "no budget could be kept to";
+  EXPECT_EQ(refused.error().code, Code::data_loss);
+  EXPECT_THAT(refused.error().text(), HasSubstr("Budgets are set, and what of them is spent cannot be read"));
+  EXPECT_THAT(refused.error().text(), HasSubstr("byte 7"));
+
+  auto held = restarted.reserve("acme", "f", most(100));
+  ASSERT_TRUE(held.ok());
+  ASSERT_TRUE(ledger.append(record(50)).ok());
+  held->settle(record(50));
+  EXPECT_FALSE(restarted.recall(ledger).ok());
+  ledger.damage.reset();
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(restarted.recall(ledger).ok());
+    EXPECT_EQ(restarted.describe("acme")["spent"], "0.95") << "each record once";
+  }
+}
+
+TEST_F(BudgetsTest, AMonthEndsWhereTheNextBegins) {
+  const auto december = *day_begin("2026-12-31") + hours{23};
+  EXPECT_EQ(Budgets::month_begin(december), *day_begin("2026-12-01"));
+  EXPECT_EQ(Budgets::month_after(december), *day_begin("2027-01-01"));
+  EXPECT_EQ(Budgets::month_after(*day_begin("2024-02-01")), *day_begin("2024-03-01"));
 }
 
 TEST_F(BudgetsTest, TheCatalogKeepsThem) {

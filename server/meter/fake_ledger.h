@@ -16,6 +16,7 @@ class FakeLedger final : public Ledger {
  public:
   std::vector<UsageRecord> records;
   std::optional<Error> refusal;  // of ready()
+  std::optional<Error> damage;   // of sums()
 
   Status append(const UsageRecord& record) override {
     records.push_back(record);
@@ -30,6 +31,7 @@ class FakeLedger final : public Ledger {
     return done;
   }
   Result<std::vector<UsageSum>> sums(const UsageQuery& query) const override {
+    if (damage) return *damage;
     Adder adder;
     for (const auto& record : records) {
       const bool wanted = query.tenant.empty() || record.tenant == query.tenant;

@@ -18,8 +18,8 @@ FUNCTIONS = "/2015-03-31/functions"
 ECHO = "def handler(event, context):\n    return event"
 
 
-def deploy(server: Server, zipped: bytes, *names: str) -> None:
-    client = server.boto3()
+def deploy(server: Server, zipped: bytes, *names: str, key: dict[str, str] | None = None) -> None:
+    client = server.boto3(key)
     for name in names:
         client.create_function(
             FunctionName=name,
@@ -140,6 +140,58 @@ def test_the_operator_sees_and_limits_a_tenant(fresh_server: Callable[..., Serve
     with pytest.raises(sundog.errors.InvalidArgument, match="alarm"):
         acme.budgets.set("1", alarm=1.5)
     assert server.stop() == 0
+
+
+def test_a_budget_goes_with_its_function_unless_the_operator_set_it(
+    fresh_server: Callable[..., Server], package: Callable[..., bytes]
+) -> None:
+    server = fresh_server().start()
+    with server.http() as http:
+        key = http.post("/v1/keys", json={"role": "admin", "tenant": "acme"}).json()
+        deploy(server, package(app=ECHO), "gone")
+        deploy(server, package(app=ECHO), "gone", key=key)
+        assert http.put("/v1/budgets", json={"limit": "1", "function": "none"}).status_code == 404
+        assert http.put("/v1/budgets", json={"limit": "1", "function": "gone"}).status_code == 200
+        assert http.put("/v1/budgets?tenant=acme", json={"limit": "1", "function": "gone"}).status_code == 200
+        server.boto3(key).delete_function(FunctionName="gone")
+        server.boto3().delete_function(FunctionName="gone")
+        eventually(lambda: not http.get("/v1/budgets").json()["items"], what="the budget's end")
+    assert server.stop() == 0
+    server.start()
+    with server.http() as http:
+        assert not http.get("/v1/budgets").json()["items"]
+        assert [item["function"] for item in http.get("/v1/budgets?tenant=acme").json()["items"]] == ["gone"]
+    assert server.stop() == 0
+
+
+def test_a_damaged_ledger_stops_a_start_only_where_a_budget_needs_it(
+    fresh_server: Callable[..., Server], package: Callable[..., bytes]
+) -> None:
+    server = fresh_server().start()
+    deploy(server, package(app=ECHO), "echo")
+    with server.http() as http:
+        for n in range(3):
+            assert invoke(http, "echo", n).status_code == 200
+        before = http.get("/v1/budgets").json()["spent"]
+    assert server.stop() == 0
+    (segment,) = server.data.glob("ledger/*.ledger")
+    whole = segment.read_bytes()
+    damaged = bytearray(whole)
+    damaged[20] ^= 1
+    segment.write_bytes(damaged)
+    server.start()
+    with server.http() as http:
+        assert invoke(http, "echo", 1).status_code == 200
+        assert http.put("/v1/budgets", json={"limit": "1"}).json()["error"]["code"] == "data_loss"
+    assert server.stop() == 0
+    segment.write_bytes(whole)
+    server.start()
+    with server.http() as http:
+        assert http.put("/v1/budgets", json={"limit": "1"}).json()["spent"] == before
+    assert server.stop() == 0
+    segment.write_bytes(damaged)
+    with pytest.raises(AssertionError, match="Budgets are set, and what of them is spent cannot be read"):
+        server.start()
 
 
 def test_a_wrong_price_plan_is_told_at_the_start(fresh_server: Callable[..., Server]) -> None:
