@@ -1,9 +1,11 @@
 #include "sandbox/frames.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "net/fake_loop.h"
 #include "sandbox/launcher_messages.h"
@@ -80,6 +82,39 @@ TEST(FrameChannel, DrainDeliversWhatHasArrivedAndThenTheEnd) {
   channel.drain();
   channel.drain();
   EXPECT_EQ(seen, (std::vector<std::string>{"why", "end"}));
+}
+
+TEST(FrameChannel, KeepsNoDescriptorOfAMessageThatCarriesTooMany) {
+  const auto descriptors = [] { return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}); };
+  auto pair = make_socket_pair();
+  ASSERT_TRUE(pair.ok());
+  const int off = 0;  // as after the first message: the credentials leave their room to more descriptors
+  ASSERT_EQ(setsockopt(pair->first.get(), SOL_SOCKET, SO_PASSCRED, &off, sizeof(off)), 0);
+  FakeClock clock;
+  net::FakeLoop loop(clock);
+  FrameChannel channel(loop, std::move(pair->first));
+  std::string why;
+  channel.open({[](const Frame&) {}, [&](const std::string& reason) { why = reason; }});
+  const auto before = descriptors();
+  constexpr size_t kTooMany = 24;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kTooMany)] = {};
+  char byte = 'S';
+  iovec piece{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int) * kTooMany);
+  const std::vector<int> fds(kTooMany, 2);
+  std::memcpy(CMSG_DATA(header), fds.data(), sizeof(int) * kTooMany);
+  ASSERT_EQ(sendmsg(pair->second.get(), &message, 0), 1);
+  channel.drain();
+  EXPECT_EQ(why, "More descriptors than a message may carry.");
+  EXPECT_EQ(descriptors(), before - 1) << "all but the channel's own";
 }
 
 TEST(LauncherProtocol, AcceptsWhatItEncodesAndRefusesTheRest) {

@@ -60,7 +60,10 @@ Received receive_with_fds(int socket, char* buffer, size_t capacity) {
       for (size_t i = 0; i < count; ++i) {
         int fd = -1;
         std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-        received.fds.add(fd);
+        // The room for a sender's credentials takes descriptors too where none come.
+        if (received.fds.add(fd)) continue;
+        close(fd);
+        received.truncated = true;
       }
     } else if (header->cmsg_type == SCM_CREDENTIALS) {
       ucred who{};
