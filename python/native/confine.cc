@@ -3,24 +3,23 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/mount.h>
-#include <net/if.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 
 #include "filters.h"
+#include "sandbox/launcher/own_namespaces.h"
 #include "words.h"
 
 namespace sundog::native {
 namespace {
+
+namespace launcher = sandbox::launcher;
 
 constexpr long kLandlockCreate = 444, kLandlockRestrict = 446;
 
@@ -38,27 +37,10 @@ struct LandlockAttributes {  // linux/landlock.h of ABI 6
 };
 constexpr uint64_t kScopeAbstractSocketsAndSignals = 3;
 
-int write_file(const char* path, const char* text) {
-  const int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  const int error = write(fd, text, strlen(text)) < 0 ? errno : 0;
-  close(fd);
-  return error;
-}
-
-// Inside, every process of a tree is the same user; `outside` is who it was before it made its namespace.
-int map_user(unsigned outside) {
-  char line[32];
-  snprintf(line, sizeof(line), "1000 %u 1\n", outside);
-  if (const int error = write_file("/proc/self/setgroups", "deny"); error != 0 && error != EPERM) return error;
-  if (const int error = write_file("/proc/self/uid_map", line)) return error;
-  return write_file("/proc/self/gid_map", line);
-}
-
 int unshare_as_user(int namespaces) {
   const unsigned outside = geteuid();
   if (unshare(namespaces) != 0) return errno;
-  return map_user(outside);
+  return launcher::write_maps(launcher::kInside, outside, outside);
 }
 
 int drop_capabilities() {
@@ -74,17 +56,6 @@ int mount_tmp(const char* options) {
     if (syscall(SYS_mount, words.type, where, words.type, kTmpfsFlags, options) != 0) return errno;
   }
   return 0;
-}
-
-int loopback_up() {
-  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
-  ifreq request{};
-  memcpy(request.ifr_name, "lo", 3);
-  request.ifr_flags = IFF_UP | IFF_RUNNING;
-  const int error = ioctl(fd, SIOCSIFFLAGS, &request) == 0 ? 0 : errno;
-  close(fd);
-  return error;
 }
 
 int enter_cgroups(const std::vector<int>& cgroups) {
@@ -136,7 +107,7 @@ int make_namespaces(const FunctionRules& rules, const char*& step) {
   close(rules.code);
   if (const int error = mount_tmp(options_of(parked.sealed, rules.tmp_megabytes))) return step = "mount /tmp", error;
   if (rules.own_network) {
-    if (const int error = loopback_up()) return step = "bring the loopback up", error;
+    if (const int error = launcher::loopback_up()) return step = "bring the loopback up", error;
   }
   if (const int error = drop_capabilities()) return step = "drop capabilities", error;
   return 0;

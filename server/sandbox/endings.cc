@@ -42,4 +42,17 @@ std::string how_memory_ended_it(int64_t limit_bytes, int64_t peak_bytes) {
          std::to_string((peak_bytes + kMegabyte - 1) / kMegabyte) + " MB)";
 }
 
+InitFailure init_failure_of(const Json& said, const InitFailureFields& fields, InitFailure unsaid) {
+  auto failure = std::move(unsaid);
+  if (!said.is_object()) return failure;
+  const auto type = get_string(said, fields.type, failure.type),
+             message = get_string(said, fields.message, failure.message);
+  if (type.ok()) failure.type = *type;
+  if (message.ok()) failure.message = *message;
+  for (const auto& line : said.value(fields.stack, Json::array())) {
+    if (line.is_string()) failure.stack.push_back(line.get<std::string>());
+  }
+  return failure;
+}
+
 }  // namespace sundog::sandbox

@@ -3,25 +3,12 @@
 #include <csignal>
 
 #include "base/json_writer.h"
+#include "sandbox/endings.h"
 
 namespace sundog::sandbox {
 namespace {
 
 constexpr Millis kExitWait{1000};  // for the parent to say how a process ended
-
-// What an instance says of its failed init; whatever it says is text to show and no more.
-InitFailure parse_init_failure(std::string_view json) {
-  InitFailure failure{"Runtime.Unknown", "", {}};
-  const auto fields = parse_json(json, "an instance's init failure");
-  if (!fields.ok() || !fields->is_object()) return failure;
-  const auto type = get_string(*fields, "type", failure.type), message = get_string(*fields, "message", "");
-  if (type.ok()) failure.type = *type;
-  if (message.ok()) failure.message = *message;
-  for (const auto& line : fields->value("stack", Json::array())) {
-    if (line.is_string()) failure.stack.push_back(line.get<std::string>());
-  }
-  return failure;
-}
 
 Json error_json(const Error& error) {
   return {{"code", name(error.code)}, {"message", error.message}, {"hint", error.hint}};
@@ -157,7 +144,8 @@ void LocalInstance::on_ready_frame() {
 
 void LocalInstance::on_init_failed(const Frame& frame) {
   if (state_ != State::starting) return broken("The instance's init failed after it was ready.");
-  auto failure = parse_init_failure(frame.json);
+  const auto said = parse_json(frame.json, "an instance's init failure");
+  auto failure = init_failure_of(said.ok() ? *said : Json());
   const auto here = here_;
   output_.drain();  // what init printed comes before its failure
   if (!*here || state_ != State::starting) return;

@@ -220,11 +220,7 @@ void LocalTemplate::on_parked(const Json& fields) {
     }
     const auto failure = fields.value("failure", Json::object());
     if (!failure.is_object()) return on_gone();
-    const auto type = get_string(failure, "type", "Runtime.Unknown"), message = get_string(failure, "message", "");
-    start->failure = {type.ok() ? *type : "Runtime.Unknown", message.ok() ? *message : "", {}};
-    for (const auto& line : failure.value("stack", Json::array())) {
-      if (line.is_string()) start->failure.stack.push_back(line.get<std::string>());
-    }
+    start->failure = init_failure_of(failure);
     return finish_start(std::move(start));
   }
   const auto init = get_int(fields, "init_ns", 0), memory = get_int(fields, "memory_bytes", 0);

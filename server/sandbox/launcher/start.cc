@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -14,15 +13,14 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 
+#include "sandbox/launcher/own_namespaces.h"
 #include "sandbox/launcher/tree.h"
 
 namespace sundog::sandbox::launcher {
 namespace {
 
 constexpr int kHigh = 700;  // where a child keeps what it needs while it closes the rest
-constexpr unsigned kInside = 1000;
 
 // The descriptors that a child keeps, moved out of the way of everything else.
 struct Kept {
@@ -50,24 +48,6 @@ Kept keep(const StartPlan& plan, int error_pipe) {
     dup2(0, 2);
   }
   return kept;
-}
-
-int write_text(const char* path, const char* text) {
-  const int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  const int error = write(fd, text, strlen(text)) < 0 ? errno : 0;
-  close(fd);
-  return error;
-}
-
-// Of the user namespace that this process has just entered.
-int write_maps(unsigned inside, uid_t user, gid_t group) {
-  char line[64];
-  snprintf(line, sizeof(line), "%u %u 1\n", inside, user);
-  if (const int error = write_text("/proc/self/setgroups", "deny"); error != 0 && error != EPERM) return error;
-  if (const int error = write_text("/proc/self/uid_map", line)) return error;
-  snprintf(line, sizeof(line), "%u %u 1\n", inside, group);
-  return write_text("/proc/self/gid_map", line);
 }
 
 unsigned namespaces_of(const RequestHeader& header) {

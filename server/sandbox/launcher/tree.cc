@@ -1,10 +1,7 @@
 #include "sandbox/launcher/tree.h"
 
 #include <fcntl.h>
-#include <net/if.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -216,17 +213,6 @@ int build_tree(const Request& request, std::string& why) {
     return why = "cannot make the new root read-only", errno;
   }
   return 0;
-}
-
-int loopback_up() {
-  const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
-  ifreq request{};
-  memcpy(request.ifr_name, "lo", 3);
-  request.ifr_flags = IFF_UP | IFF_RUNNING;
-  const int error = ioctl(fd, SIOCSIFFLAGS, &request) == 0 ? 0 : errno;
-  close(fd);
-  return error;
 }
 
 }  // namespace sundog::sandbox::launcher

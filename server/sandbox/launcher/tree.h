@@ -16,7 +16,4 @@ int build_tree(const Request& request, std::string& why);
 // A detached, read-only, private clone of the mount of a folder, for who attaches it elsewhere. -1: errno.
 int clone_read_only(const char* path);
 
-// Brings the loopback interface of a fresh network namespace up.
-int loopback_up();
-
 }  // namespace sundog::sandbox::launcher

@@ -33,13 +33,6 @@ bool is_executable_file(const std::string& program) {
 
 }  // namespace
 
-std::string ProcessEnd::text() const {
-  if (signal == SIGKILL) return "Runtime exited with error: signal: killed";
-  if (signal != 0) return "Runtime exited with error: signal: " + std::to_string(signal);
-  if (exit_status == 0) return "Runtime exited without providing a reason";
-  return "Runtime exited with error: exit status " + std::to_string(exit_status);
-}
-
 Result<Bootstrap> Bootstrap::start(const std::string& program, const std::string& folder, const std::string& address) {
   if (!is_executable_file(program)) {
     return fail(Code::unavailable, "Couldn't find valid bootstrap(s): [" + program + "]",

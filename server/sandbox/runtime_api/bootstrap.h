@@ -15,8 +15,6 @@ namespace sundog::sandbox {
 struct ProcessEnd {
   int exit_status = 0;
   int signal = 0;  // that ended it; 0: it exited
-  // As Lambda says it: "Runtime exited with error: exit status 1".
-  std::string text() const;
 };
 
 class Bootstrap {

@@ -11,6 +11,7 @@
 
 #include "base/crypto.h"
 #include "net/request_parser.h"
+#include "sandbox/endings.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -158,7 +159,7 @@ ProcessEnd RuntimeApi::run(Bootstrap& bootstrap) {
     if (state_ == State::over || waits[1].revents == 0) continue;
     serve_clients();  // its last words came before its end, and may stand in the sockets still
     const auto end = bootstrap.wait();
-    if (state_ == State::starting) init_failed({"Runtime.ExitError", end.text(), {}});
+    if (state_ == State::starting) init_failed({"Runtime.ExitError", how_it_ended(end.exit_status, end.signal), {}});
     return state_ == State::over ? ProcessEnd{} : end;
   }
   return {};
@@ -414,17 +415,10 @@ void RuntimeApi::finish_error(Client& client) {
 
 void RuntimeApi::finish_init_error(Client& client) {
   if (state_ != State::starting) return reply_refusal(client, not_in_this_state("RuntimeInitError"));
-  InitFailure failure{std::string(client.parser.request().header(kErrorType)), "The runtime gave no reason.", {}};
   const auto body = parse_json(client.body, "the runtime's error");
-  if (body.ok() && body->is_object()) {
-    const auto type = get_string(*body, "errorType", failure.type);
-    const auto message = get_string(*body, "errorMessage", failure.message);
-    if (type.ok()) failure.type = *type;
-    if (message.ok()) failure.message = *message;
-    for (const auto& line : body->value("stackTrace", Json::array())) {
-      if (line.is_string()) failure.stack.push_back(line.get<std::string>());
-    }
-  }
+  auto failure =
+      init_failure_of(body.ok() ? *body : Json(), kLambdasFields,
+                      {std::string(client.parser.request().header(kErrorType)), "The runtime gave no reason.", {}});
   if (failure.type.empty()) failure.type = "Runtime.Unknown";
   reply(client, 202, kOk);
   init_failed(failure);
