@@ -239,7 +239,9 @@ void LocalInstance::on_closed(const std::string& reason) {
 // Its process has ended, while what it forked may hold its socket open still.
 void LocalInstance::on_exited() {
   const auto here = here_;
-  channel_.drain();  // its last words
+  exited_ = true;
+  channel_.resume();
+  if (*here) channel_.drain();  // its last words
   if (*here) on_closed({});
 }
 

@@ -49,7 +49,7 @@ class LocalInstance final : public Instance {
   void keep(std::shared_ptr<void> what) { kept_ = std::move(what); }
 
   void invoke(InvokeRequest request, std::function<void(Outcome)> on_done) override;
-  void hold(bool held) override { held ? channel_.pause() : channel_.resume(); }
+  void hold(bool held) override { held && !exited_ ? channel_.pause() : channel_.resume(); }
   void kill() override;
   bool alive() const override { return state_ == State::starting || state_ == State::idle || state_ == State::busy; }
   int64_t pid() const override { return alive() ? channel_.peer_pid() : 0; }
@@ -57,7 +57,7 @@ class LocalInstance final : public Instance {
   Duration start_time() const override { return start_time_; }
 
  private:
-  enum class State { starting, idle, busy, ending, dead };
+  enum class State { starting, idle, busy, dead };
   void on_frame(Frame frame);
   void on_ready_frame();
   void on_init_failed(const Frame& frame);
@@ -82,6 +82,7 @@ class LocalInstance final : public Instance {
   OutputReader output_;
   State state_ = State::starting;
   bool removed_ = false;
+  bool exited_ = false;  // its process; what it said last is read, held or not
   uint32_t invocation_ = 0;
   std::function<void(Status)> on_ready_;
   std::function<void(Outcome)> on_done_;

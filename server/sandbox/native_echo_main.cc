@@ -1,4 +1,4 @@
-// A native instance for the tests: echoes, reads a blob of the host, dies on request.
+// A native instance for the tests: echoes, streams, reads a blob of the host, dies on request.
 #include <cstdlib>
 
 #include "sandbox/native_instance.h"
@@ -18,6 +18,11 @@ int main() {
         if (work.payload == "exit") std::exit(7);
         if (work.payload == "abort") std::abort();
         if (work.payload == "fail") return fail(Code::invalid_argument, "Asked to fail.");
+        if (work.payload == "stream and exit") {
+          for (const char* piece : {"one ", "two ", "three"}) SUNDOG_CHECK(host.stream(piece));
+          SUNDOG_CHECK(host.answer(std::string()));
+          std::exit(0);
+        }
         if (work.payload != "blob") return work.payload;
         SUNDOG_TRY(blob, host.open_blob("b1"));
         char text[64];

@@ -14,7 +14,7 @@
 namespace sundog::sandbox {
 
 // Records what an instance says.
-struct Witness final : InstanceEvents {
+struct Witness : InstanceEvents {
   std::string output, streamed;
   std::optional<InitFailure> init_failure;
   int ends = 0;

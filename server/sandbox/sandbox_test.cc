@@ -358,14 +358,13 @@ def handler(event, context):
   EXPECT_FALSE(instance->alive());
 }
 
-TEST_F(SandboxTest, ANativeInstanceSpeaksTheSameProtocol) {
-  NativeSpec spec;
-  spec.name = "echo";
-  spec.command = {"/opt/echo"};
-  spec.mounts = {{SUNDOG_TEST_ECHO, "/opt/echo", false}};
-  const Path file = folder_ / "blob";
-  std::ofstream(file) << "a shard";
-  const auto start_one = [&](InstanceEvents& events) {
+class NativeEchoTest : public SandboxTest {
+ protected:
+  std::unique_ptr<Instance> start_one(InstanceEvents& events) {
+    NativeSpec spec;
+    spec.name = "echo";
+    spec.command = {"/opt/echo"};
+    spec.mounts = {{SUNDOG_TEST_ECHO, "/opt/echo", false}};
     std::unique_ptr<Instance> instance;
     bool done = false;
     sandbox_->start_native(spec, events, [&](Result<std::unique_ptr<Instance>> result) {
@@ -378,7 +377,31 @@ TEST_F(SandboxTest, ANativeInstanceSpeaksTheSameProtocol) {
     });
     EXPECT_TRUE(loop_.run_until([&] { return done; }));
     return instance;
-  };
+  }
+};
+
+TEST_F(NativeEchoTest, WhatWasStreamedBeforeTheEndReachesASlowReader) {
+  struct SlowReader final : Witness {
+    Instance* instance = nullptr;
+    void on_stream(std::string_view piece) override {
+      Witness::on_stream(piece);
+      instance->hold(true);
+    }
+  } slow;
+  auto instance = start_one(slow);
+  ASSERT_TRUE(instance);
+  slow.instance = instance.get();
+  instance->hold(true);
+  std::optional<Outcome> outcome;
+  begin(*instance, "stream and exit", outcome);
+  ASSERT_TRUE(loop_.run_until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(outcome->kind, Kind::ok) << outcome->detail;
+  EXPECT_EQ(slow.streamed, "one two three");
+}
+
+TEST_F(NativeEchoTest, SpeaksTheSameProtocol) {
+  const Path file = folder_ / "blob";
+  std::ofstream(file) << "a shard";
   Witness witness;
   witness.host = [&](const HostCall&, const Callback<HostReply>& reply) {
     HostReply answer;
