@@ -1,7 +1,5 @@
 #include "sandbox/environment_templates.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <fstream>
 
@@ -20,6 +18,11 @@ std::string list_of(const std::vector<std::string>& names) {
   std::string text = names.front();
   if (names.size() > 1) text += " and " + std::to_string(names.size() - 1) + " more";
   return text;
+}
+
+std::vector<std::string> of_package(std::vector<std::string> modules, const std::string& package) {
+  std::erase_if(modules, [&](const std::string& name) { return name != package && !name.starts_with(package + "."); });
+  return modules;
 }
 
 }  // namespace
@@ -46,7 +49,7 @@ std::string EnvironmentTemplates::why_not(const TemplateSpec& spec) const {
   if (auto reason = sandbox::why_not_shared(spec); !reason.empty()) return reason;
   const auto found = known_.find(key_of(spec).text());
   if (found != known_.end() && starting_.clock.mono() < found->second->not_before) {
-    return "its environment's template did not start: " + found->second->reason;
+    return "its environment's template has just ended: " + found->second->reason;
   }
   return "";
 }
@@ -117,8 +120,7 @@ void EnvironmentTemplates::tell(Known& known) {
 void EnvironmentTemplates::on_preloaded(Known& known, const std::vector<std::string>& failed, const std::string& reason,
                                         const std::string& culprit) {
   if (!reason.empty()) {
-    std::vector<std::string> unfit = known.running->preloading();
-    std::erase_if(unfit, [&](const std::string& name) { return name != culprit && !name.starts_with(culprit + "."); });
+    const auto unfit = of_package(known.running->preloading(), culprit);
     refuse(known, unfit.empty() ? known.running->preloading() : unfit, reason);
     end(known);
     // The next function shall not wait for the rest. It ends: each turn refuses one at least.
@@ -137,12 +139,12 @@ void EnvironmentTemplates::on_preloaded(Known& known, const std::vector<std::str
 void EnvironmentTemplates::on_end(Known& known, const std::string& reason) {
   const auto ended = std::move(known.running);
   known.reason = reason;
-  if (!ended->preloading().empty()) {
-    refuse(known, ended->preloading(), reason);
-  } else if (!ended->ever_ready()) {
-    ++known.failed_starts;
-    known.not_before = starting_.clock.mono() + kAfterFailure;
-  }
+  // What was told before it was ready is not what kept it from that, and the launcher takes every tree with it.
+  const bool launcher_gone = starting_.launcher.has_ended();
+  std::vector<std::string> unfit;
+  if (ended->ever_ready() && !launcher_gone) unfit = of_package(ended->preloading(), ended->importing());
+  refuse(known, unfit, reason);
+  if (unfit.empty() && !launcher_gone) known.not_before = starting_.clock.mono() + kAfterFailure;
   starting_.log.warn("environment_template_ended", {{"tenant", known.key.tenant}, {"reason", reason}});
   bury(ended);
 }

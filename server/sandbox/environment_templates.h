@@ -44,7 +44,6 @@ class EnvironmentTemplates {
     std::set<std::string> refused;     // not importable, or unfit to be forked with
     std::string reason;                // why the last one ended
     size_t told = 0, imported = 0;     // of `modules`, to the running one and by it
-    int failed_starts = 0;
     MonoTime used{}, not_before{};
     net::Loop::Id preload_timer = 0;
   };

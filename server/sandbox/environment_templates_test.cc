@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
+
 #include "sandbox/sandbox_fixture.h"
 #include "sandbox/sharing.h"
 
@@ -87,6 +89,19 @@ class EnvironmentTemplatesTest : public SandboxTest {
     EXPECT_EQ(outcome.kind, Kind::ok) << outcome.payload << outcome.detail << witness.output;
     return outcome.kind == Kind::ok ? Json::parse(outcome.payload) : Json();
   }
+  // Of this machine; by its own name for itself, and of this parent if that is given. 0: none.
+  static int process_named(const std::string& name, int parent = 0) {
+    std::error_code gone;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc", gone)) {
+      std::ifstream file(entry.path() / "stat");
+      std::string stat;
+      std::getline(file, stat);
+      const auto from = stat.find('('), to = stat.rfind(')');
+      if (to == std::string::npos || stat.substr(from + 1, to - from - 1) != name) continue;
+      if (parent == 0 || std::atoi(stat.c_str() + to + 4) == parent) return std::atoi(stat.c_str());
+    }
+    return 0;
+  }
   Json row(size_t index = 0) const { return sandbox_->environment_templates().at(index); }
   void wait_until_learned(size_t modules) {
     EXPECT_TRUE(loop_.run_until([&] { return row()["modules"] == modules && row()["state"] == "ready"; },
@@ -171,7 +186,7 @@ TEST_F(EnvironmentTemplatesTest, APackageThatLeavesAThreadIsNotShared) {
 TEST_F(EnvironmentTemplatesTest, APackageThatEndsTheTemplateIsNotSharedAndNobodyElseSuffers) {
   module("heavy", kHeavy);
   module("deadly", "import os\nif 'AWS_LAMBDA_FUNCTION_NAME' not in os.environ: os._exit(3)\n");
-  auto spec = shared_spec("import deadly\ndef handler(event, context): return event\n");
+  auto spec = shared_spec("import heavy, deadly\ndef handler(event, context): return event\n");
   spec.environment["AWS_LAMBDA_FUNCTION_NAME"] = "f";
   const auto first = start(std::move(spec));
   ASSERT_TRUE(first->parked);
@@ -182,7 +197,97 @@ TEST_F(EnvironmentTemplatesTest, APackageThatEndsTheTemplateIsNotSharedAndNobody
   EXPECT_EQ(invoke(*instance, "7").payload, "7");
   EXPECT_EQ(ask(*first->parked, "8"), 8) << "its template lives on without its parent";
   const auto second = start_shared(kWho);
-  EXPECT_EQ(ask(*second->parked)["imported_by"].is_number(), true);
+  const auto answer = ask(*second->parked);
+  EXPECT_NE(answer["imported_by"], answer["template"]) << "what was imported before it goes on being shared";
+}
+
+TEST_F(EnvironmentTemplatesTest, ATemplateThatDoesNotStartRefusesNoPackage) {
+  module("heavy", kHeavy);
+  start_shared(kWho);
+  wait_until_learned(1);
+  LocalSandboxOptions options;
+  options.environment_memory_bytes = 1 << 20;
+  open_sandbox(options);
+  EXPECT_NE(start(shared_spec(kWho))->ready.why_own_tree, "");
+  EXPECT_EQ(row()["state"], "ended");
+  open_sandbox({});
+  const auto again = start_shared(kWho);
+  const auto answer = ask(*again->parked);
+  EXPECT_NE(answer["imported_by"], answer["template"]);
+}
+
+TEST_F(EnvironmentTemplatesTest, TheLaunchersEndRefusesNoPackage) {
+  const auto name = short_id("e");
+  module("slow",
+         "import os, time\nif 'AWS_LAMBDA_FUNCTION_NAME' not in os.environ:\n"
+         "    open('/proc/self/comm', 'w').write('" +
+             name + "')\n    time.sleep(600)\n");
+  auto spec = shared_spec("import slow\ndef handler(event, context): return event\n");
+  spec.environment["AWS_LAMBDA_FUNCTION_NAME"] = "f";
+  const auto started = start(std::move(spec));
+  ASSERT_TRUE(loop_.run_until([&] { return process_named(name) > 0; }));
+  const int launcher = process_named("sundog-launcher", getpid());
+  ASSERT_GT(launcher, 0);
+  ::kill(launcher, SIGKILL);
+  ASSERT_TRUE(loop_.run_until([&] { return row()["state"] == "ended"; }));
+  const auto file = std::filesystem::directory_iterator(folder_ / "environment-templates")->path();
+  EXPECT_EQ(Json::parse(*read_file(file))["refused"], Json::array());
+}
+
+TEST_F(EnvironmentTemplatesTest, ATemplateThatSpeaksUnaskedIsEndedAndNotStartedAtOnce) {
+  module("heavy", kHeavy);
+  module("speaks", R"(
+from sundog.runtime import _native, wire
+send = _native.send
+def twice(control, kind, number, header, raw):
+    send(control, kind, number, header, raw)
+    if kind == wire.PRELOADED: send(control, kind, number, b'{"reason":"I say so"}', raw)
+_native.send = twice
+)");
+  start_shared("import heavy, speaks\ndef handler(event, context): return 1\n");
+  EXPECT_TRUE(loop_.run_until([&] { return row()["state"] == "ended"; }, std::chrono::seconds(10))) << row().dump();
+  const auto next = start(shared_spec(kWho));
+  EXPECT_EQ(next->ready.why_own_tree, "its environment's template has just ended: it broke the protocol");
+}
+
+TEST_F(EnvironmentTemplatesTest, WhyAFunctionCouldNotBeForkedIsSaid) {
+  for (const auto& [tenant, what, why] : {std::array{"a", "os.fork", ": None left"},
+                                          {"b", "_native.become_template", ": OSError: [Errno 12] None left"}}) {
+    module("heavy", std::string("import os\nfrom sundog.runtime import _native\nPID = os.getpid()\n") +
+                        "def fails(*_): raise OSError(12, 'None left')\n" + what + " = fails\n");
+    start_shared("import heavy\ndef handler(event, context): return 1\n", tenant);
+    const size_t index = tenant == std::string("a") ? 0 : 1;
+    EXPECT_TRUE(loop_.run_until([&] { return row(index)["modules"] == 1 && row(index)["state"] == "ready"; }));
+    const auto second = start(shared_spec(kWho, tenant));
+    EXPECT_EQ(second->ready.why_own_tree, std::string("it could not be forked from its environment's") + why) << what;
+  }
+}
+
+TEST_F(EnvironmentTemplatesTest, AnEndThatNobodySawIsNotTheLaunchers) {
+  LocalSandboxOptions options;
+  options.environment_budget_bytes = 1;
+  open_sandbox(options);
+  for (const auto& [end, tenant] :
+       {std::pair{"held = [bytearray(8 << 20) for _ in range(1000)]", "a"}, {"os._exit(3)", "b"}}) {
+    const auto name = short_id("f");
+    auto spec = shared_spec("import os, time\nopen('/proc/self/comm', 'w').write('" + name +
+                                "')\nparent = os.getppid()\n"
+                                "while os.getppid() == parent: time.sleep(0.01)\n" +
+                                end + "\n",
+                            tenant);
+    std::optional<Result<std::shared_ptr<TemplateStart>>> ended;
+    sandbox_->start_template(std::move(spec), [&](auto result) { ended = std::move(result); });
+    ASSERT_TRUE(loop_.run_until([&] { return process_named(name) > 0; }));
+    start_shared("def handler(event, context): return 1\n", std::string(tenant) + "2");  // over the budget
+    ASSERT_TRUE(loop_.run_until([&] { return ended.has_value(); }));
+    if (std::string(tenant) == "a") {
+      ASSERT_TRUE(ended->ok()) << ended->error().text();
+      EXPECT_EQ((**ended)->failure.type, "Runtime.OutOfMemory");
+    } else {
+      ASSERT_FALSE(ended->ok());
+      EXPECT_EQ(ended->error().message, "The template of its environment ended while test/function:1 started.");
+    }
+  }
 }
 
 TEST_F(EnvironmentTemplatesTest, AFunctionsOwnModuleStandsBeforeThePackagesOfTheSameName) {

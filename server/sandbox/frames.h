@@ -39,6 +39,7 @@ enum class FrameType : uint8_t {
   preload = 23,
   preloaded = 24,
   fork_template = 25,
+  importing = 26,
 };
 
 struct Frame {

@@ -86,6 +86,11 @@ LauncherClient::~LauncherClient() {
   reap();
 }
 
+bool LauncherClient::has_ended() const {
+  pollfd end{socket_.get(), 0, 0};
+  return !socket_ || (poll(&end, 1, 0) == 1 && (end.revents & POLLHUP) != 0);
+}
+
 void LauncherClient::reap() {
   if (pid_ > 0) waitpid(pid_t(pid_), nullptr, 0);
   pid_ = 0;

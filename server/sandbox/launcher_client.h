@@ -70,6 +70,8 @@ class LauncherClient {
   // A detached, read-only clone of the folder's mount, for a process that will attach it in a namespace of its own.
   void clone_mount(const Path& folder, Callback<UniqueFd> on_cloned);
   int64_t pid() const { return pid_; }
+  // Also if nobody has noticed it yet.
+  bool has_ended() const;
   int cgroup_version() const { return cgroup_version_; }
 
  private:

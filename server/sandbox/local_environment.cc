@@ -69,6 +69,7 @@ void LocalEnvironment::start_in(Cell cell, const Limits& limits, UniqueFd socket
 void LocalEnvironment::preload(std::vector<std::string> modules) {
   if (!alive()) return;
   preloading_ = std::move(modules);
+  importing_.clear();
   Frame frame;
   frame.type = FrameType::preload;
   frame.json = dump({{"modules", preloading_}});
@@ -108,8 +109,17 @@ void LocalEnvironment::on_frame(const Frame& frame) {
       return;
     case FrameType::preloaded:
       return on_preloaded(*fields);
+    case FrameType::importing: {
+      const auto package = get_string(*fields, "package", "");
+      if (!package.ok()) return end("it broke the protocol");
+      importing_ = *package;
+      return;
+    }
     case FrameType::forked:
-      if (fields->contains("error")) on_exited(frame.id, -1);
+      if (fields->contains("error")) {
+        const auto text = get_string(*fields, "text", "");
+        on_exited(frame.id, -1, text.ok() ? *text : "");
+      }
       return;
     case FrameType::exited: {
       const auto status = get_int(*fields, "status", -1);
@@ -128,17 +138,18 @@ void LocalEnvironment::on_preloaded(const Json& fields) {
     if (name.is_string()) failed.push_back(name.get<std::string>());
   }
   const auto reason = get_string(fields, "reason", ""), culprit = get_string(fields, "culprit", "");
-  if (!reason.ok() || !culprit.ok()) return end("it broke the protocol");
+  if (preloading_.empty() || !reason.ok() || !culprit.ok()) return end("it broke the protocol");
   // A copy: it may retire us.
   if (const auto on_preloaded = events_.on_preloaded) on_preloaded(failed, *reason, *culprit);
   preloading_.clear();
 }
 
-void LocalEnvironment::on_exited(uint32_t number, int status) {
+void LocalEnvironment::on_exited(uint32_t number, int status, const std::string& error) {
   const auto found = exits_.find(number);
   if (found == exits_.end()) return;
   const auto exit = found->second;
   exits_.erase(found);
+  exit->error = error;
   const auto here = std::weak_ptr<bool>(here_);
   exit->tell(status);
   if (here.expired()) return;

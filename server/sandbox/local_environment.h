@@ -8,7 +8,6 @@
 
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -44,10 +43,11 @@ class LocalEnvironment {
   void preload(std::vector<std::string> modules);
   std::shared_ptr<ExitNote> fork(TemplateFork fork);
 
-  const EnvironmentKey& key() const { return key_; }
   bool alive() const { return bool(control_); }
   bool ever_ready() const { return ready_; }
   const std::vector<std::string>& preloading() const { return preloading_; }
+  // The package of preloading() whose import it began last; empty if none.
+  const std::string& importing() const { return importing_; }
   size_t children() const { return exits_.size(); }  // that are alive
   int64_t memory_bytes() const { return alive() ? cell_.usage_bytes() : 0; }
 
@@ -55,7 +55,7 @@ class LocalEnvironment {
   void start_in(Cell cell, const Limits& limits, UniqueFd socket, UniqueFd output);
   void on_frame(const Frame& frame);
   void on_preloaded(const Json& fields);
-  void on_exited(uint32_t number, int status);
+  void on_exited(uint32_t number, int status, const std::string& error = {});
   void end(const std::string& reason);
 
   Starting& starting_;
@@ -67,6 +67,7 @@ class LocalEnvironment {
   std::string last_words_;
   bool ready_ = false;
   std::vector<std::string> preloading_;
+  std::string importing_;
   net::Loop::Id preload_limit_ = 0;
   uint32_t next_number_ = 1;
   std::map<uint32_t, std::shared_ptr<ExitNote>> exits_;

@@ -20,6 +20,7 @@ namespace sundog::sandbox {
 struct ExitNote {
   bool known = false;
   int status = -1;
+  std::string error;  // why there never was such a process, if its parent said so
   std::function<void()> on_known;
 
   void tell(int how) {

@@ -169,9 +169,20 @@ void LocalTemplate::on_process_end(int status) {
   const bool was_shared = shared_;
   if (on_started_ && control_) control_->drain();
   if (gone() || shared_ != was_shared) return;  // those words made it begin again in a tree of its own
-  if (on_started_ && shared_ && !configured_) return start_over("it could not be forked from its environment's");
+  if (on_started_ && shared_ && !configured_)
+    return start_over("it could not be forked from its environment's" + why_no_fork());
   if (on_started_) return ended_in_init(status);
   if (alive_) on_gone();
+}
+
+std::string LocalTemplate::why_no_fork() {
+  if (exit_ && !exit_->error.empty()) return ": " + exit_->error;
+  if (output_) output_->drain();
+  // The last line of a traceback.
+  std::string_view text = init_output_;
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  text.remove_prefix(text.rfind('\n') + 1);
+  return text.empty() ? "" : ": " + std::string(text.substr(0, 300));
 }
 
 void LocalTemplate::limit_start(Duration limit) {
@@ -249,9 +260,11 @@ void LocalTemplate::on_parked(const Json& fields) {
 
 void LocalTemplate::ended_in_init(int status) {
   auto start = std::make_shared<TemplateStart>();
-  if (status < 0) return finish_start(fail(Code::unavailable, "The launcher ended while " + spec_.name + " started."));
   if (cell_.oom_kills() > 0) {
     start->failure = {"Runtime.OutOfMemory", how_memory_ended_it(spec_.limits.memory_bytes, cell_.peak_bytes()), {}};
+  } else if (status < 0) {
+    const char* const who = shared_ ? "The template of its environment" : "The launcher";
+    return finish_start(fail(Code::unavailable, std::string(who) + " ended while " + spec_.name + " started."));
   } else {
     const int signal = status > 128 ? status - 128 : 0;
     start->failure = {"Runtime.ExitError", how_it_ended(signal != 0 ? -1 : status, signal), {}};

@@ -45,6 +45,7 @@ class LocalTemplate final : public Template {
   bool open_channels(UniqueFd& socket, UniqueFd& output);
   void on_exit_known(int status);
   void on_process_end(int status);
+  std::string why_no_fork();
   void on_frame(const Frame& frame);
   void on_parked(const Json& fields);
   void on_forked(uint32_t number, const Json& fields);

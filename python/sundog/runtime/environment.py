@@ -116,16 +116,19 @@ class Environment(Parent):
             raise RuntimeError(f"A frame of type {kind} for an environment's template.")
 
     def preload(self, number: int, modules: list[str]) -> None:
-        failed, reason, culprit = [], "", ""
+        failed, reason, culprit, package = [], "", "", ""
         for name in modules:
             if name in sys.modules:
                 continue
+            if name.partition(".")[0] != package:
+                package = name.partition(".")[0]
+                self.send(wire.IMPORTING, {"package": package}, number)
             try:
                 importlib.import_module(name)
             except BaseException:
                 failed.append(name)
             if reason := self.why_not():
-                culprit = name.partition(".")[0]
+                culprit = package
                 break
         self.watch_children()  # whatever a package did to the signal
         for stream in (sys.stdout, sys.stderr):
@@ -150,8 +153,8 @@ class Environment(Parent):
     def become_template(self, settings: dict[str, Any], fds: list[int]) -> NoReturn:
         control, output, code, *cgroups = fds
         old_tmp = open_tmp(self.tmp_was_used)
+        take_output(output)  # first: why the rest failed is the function's to say
         _native.become_template(code, cgroups, settings["tmp_megabytes"], self.own_network, settings["private_tmp"])
-        take_output(output)
         os.close(self.control)
         if old_tmp >= 0:
             copy_tmp(old_tmp)

@@ -13,7 +13,7 @@ READY, INVOKE, RESULT, HOST_CALL, HOST_REPLY, STREAM = 1, 2, 3, 4, 5, 6
 # Between server and template only.
 CONFIGURE, PARKED, FORK, FORKED, EXITED, CONFIGURED = 16, 17, 18, 19, 20, 21
 # Between server and an environment's template.
-CONFIGURE_ENVIRONMENT, PRELOAD, PRELOADED, FORK_TEMPLATE = 22, 23, 24, 25
+CONFIGURE_ENVIRONMENT, PRELOAD, PRELOADED, FORK_TEMPLATE, IMPORTING = 22, 23, 24, 25, 26
 
 MAX_ANSWER = 6_291_556  # bytes, Lambda's limit for a response
 MAX_PIECE = 256 * 1024  # bytes of one STREAM frame
