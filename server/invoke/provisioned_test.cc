@@ -59,7 +59,8 @@ TEST(Provisioned, StartsWhenOthersStartsAreDone) {
   provision(world, "g", 4);
   provision(world, "f", 1);
   EXPECT_EQ(world.sandbox.held_forks(), 4U);
-  for (const auto& one : world.invoker->fleet()["provisioned"]) EXPECT_EQ(one["reason"], "");
+  const auto fleet = world.invoker->fleet();
+  for (const auto& one : fleet.at("provisioned")) EXPECT_EQ(one.at("reason"), "");
   world.sandbox.release_fork();
   world.loop.run_pending();
   EXPECT_EQ(world.sandbox.held_forks(), 4U);
