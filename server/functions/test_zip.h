@@ -1,6 +1,7 @@
 // Zips for tests, made by hand byte for byte, so that they can hold what no zip program writes. For tests only.
 #pragma once
 
+#include <boost/crc.hpp>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -25,12 +26,9 @@ inline void put32(std::string& out, uint32_t value) {
   put16(out, value >> 16);
 }
 inline uint32_t crc32(std::string_view data) {
-  uint32_t crc = ~0U;
-  for (const char c : data) {
-    crc ^= static_cast<unsigned char>(c);
-    for (int i = 0; i < 8; ++i) crc = (crc >> 1) ^ (0xedb88320U & (0U - (crc & 1)));
-  }
-  return ~crc;
+  boost::crc_32_type sum;
+  sum.process_bytes(data.data(), data.size());
+  return sum.checksum();
 }
 // What the local header and the central directory have in common.
 inline std::string header(const ZipEntry& entry) {

@@ -1,6 +1,6 @@
 #include "meter/record_line.h"
 
-#include <array>
+#include <boost/crc.hpp>
 #include <charconv>
 #include <cmath>
 
@@ -13,16 +13,6 @@ constexpr int64_t kFormat = 2;
 constexpr size_t kChecksumDigits = 8;
 constexpr int64_t kLargest = 9'000'000'000'000;  // of any number: a time in nanoseconds must still hold it
 constexpr int64_t kLargestMemory = 1'000'000;
-
-constexpr std::array<uint32_t, 256> crc_table() {
-  std::array<uint32_t, 256> table{};
-  for (uint32_t i = 0; i < 256; ++i) {
-    uint32_t value = i;
-    for (int bit = 0; bit < 8; ++bit) value = (value & 1) != 0 ? 0xEDB88320U ^ (value >> 1) : value >> 1;
-    table[i] = value;
-  }
-  return table;
-}
 
 // The one list of a record's fields, for writing, reading and showing it.
 template <class Record, class Visit>
@@ -128,20 +118,14 @@ class Reader {
   bool right_ = true;
 };
 
-// CRC-32 as in zlib and Ethernet.
-uint32_t crc32(std::string_view text) {
-  static constexpr auto kTable = crc_table();
-  uint32_t crc = 0xFFFFFFFFU;
-  for (const char c : text) crc = kTable[(crc ^ static_cast<unsigned char>(c)) & 0xFFU] ^ (crc >> 8);
-  return crc ^ 0xFFFFFFFFU;
-}
-
 }  // namespace
 
 std::string checksum(std::string_view text) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string digits(kChecksumDigits, '0');
-  uint32_t crc = crc32(text);
+  boost::crc_32_type sum;  // as in zlib and Ethernet
+  sum.process_bytes(text.data(), text.size());
+  uint32_t crc = sum.checksum();
   for (size_t i = kChecksumDigits; i-- > 0; crc >>= 4) digits[i] = kDigits[crc & 0xFU];
   return digits;
 }
