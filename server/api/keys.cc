@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/crypto.h"
+#include "store/each_record.h"
 
 namespace sundog::api {
 namespace {
@@ -137,16 +138,11 @@ Status Keys::load_key_file() {
 }
 
 Status Keys::load_all() {
-  std::string after;
-  while (true) {
-    SUNDOG_TRY(records, catalog_.scan(kPrefix, after, 1000));
-    for (const auto& record : records) {
-      SUNDOG_TRY(entry, entry_from(record));
-      apply(entry);
-    }
-    if (records.size() < 1000) return done;
-    after = records.back().key;
-  }
+  return store::each_record(catalog_, kPrefix, [&](const store::Record& record) -> Result<bool> {
+    SUNDOG_TRY(entry, entry_from(record));
+    apply(entry);
+    return true;
+  });
 }
 
 Result<Keys::EntryPtr> Keys::entry_from(const store::Record& record) const {

@@ -168,10 +168,13 @@ Status WholeServer::open_runtime() {
   io_ = std::make_unique<Pool>("io", Pool::Options{.threads = kPoolThreads, .queue_limit = 4096});
   builders_ = std::make_unique<Pool>("builders", Pool::Options{.threads = 2, .queue_limit = 1024});
   logs_ = invoke::open_function_logs(clock_, *io_, {.folder = folder_.logs()});
-  environments_ =
-      functions::open_environments(*catalog_, clock_, *builders_,
-                                   {.folder = folder_.environments(), .uv = options_.uv, .pythons = options_.pythons});
-  functions_ = functions::open_functions(*catalog_, *blobs_, *environments_, clock_, {.folder = folder_.code()});
+  SUNDOG_TRY(environments, functions::open_environments(
+                               *catalog_, clock_, *builders_,
+                               {.folder = folder_.environments(), .uv = options_.uv, .pythons = options_.pythons}));
+  environments_ = std::move(environments);
+  SUNDOG_TRY(functions,
+             functions::open_functions(*catalog_, *blobs_, *environments_, clock_, {.folder = folder_.code()}));
+  functions_ = std::move(functions);
   sandbox::LocalSandboxOptions sandbox;
   sandbox.launcher = options_.launcher;
   sandbox.runtime = options_.runtime;

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/kill_point.h"
+#include "store/each_record.h"
 namespace sundog::data {
 namespace {
 
@@ -149,14 +150,11 @@ Result<DatasetVersion> StoredDatasets::find(const std::string& tenant, const std
 Result<std::vector<store::Record>> StoredDatasets::version_records(const std::string& tenant,
                                                                    const std::string& dataset) const {
   std::vector<store::Record> out;
-  const std::string prefix = root(tenant) + dataset + "@";
-  std::string after;
-  for (;;) {
-    SUNDOG_TRY(page, catalog_.scan(prefix, after, 500));
-    if (page.empty()) return out;
-    after = page.back().key;
-    std::move(page.begin(), page.end(), std::back_inserter(out));
-  }
+  SUNDOG_CHECK(store::each_record(catalog_, root(tenant) + dataset + "@", [&](store::Record& record) {
+    out.push_back(std::move(record));
+    return true;
+  }));
+  return out;
 }
 
 Result<Json> StoredDatasets::describe(const std::string& tenant, const std::string& dataset) const {
@@ -174,25 +172,24 @@ Result<Json> StoredDatasets::describe(const std::string& tenant, const std::stri
 Result<Json> StoredDatasets::list(const std::string& tenant, const std::string& after, size_t limit) const {
   const std::string prefix = root(tenant);
   // "$" is behind "!" and "#" and before every name.
-  std::string cursor = prefix + (after.empty() ? "$" : after);
+  const std::string from = prefix + (after.empty() ? "$" : after);
   Json items = Json::array();
   std::string next;
-  for (;;) {
-    SUNDOG_TRY(page, catalog_.scan(prefix, cursor, 500));
-    if (page.empty()) break;
-    cursor = page.back().key;
-    for (const auto& record : page) {
-      const std::string name = record.key.substr(prefix.size());
-      if (name.find('@') != std::string::npos || record.value.value("removed", false)) continue;
-      if (items.size() == limit) return Json{{"items", std::move(items)}, {"next", next}};
-      items.push_back({{"name", name},
-                       {"created", record.value.value("created", "")},
-                       {"label", record.value.value("label", "")},
-                       {"latest", record.value.value("latest", 0)}});
-      next = name;
+  const auto add = [&](const store::Record& record) {
+    const std::string name = record.key.substr(prefix.size());
+    if (name.find('@') != std::string::npos || record.value.value("removed", false)) return true;
+    if (items.size() == limit) {
+      next = limit > 0 ? items.back()["name"].get<std::string>() : "";
+      return false;
     }
-  }
-  return Json{{"items", std::move(items)}, {"next", ""}};
+    items.push_back({{"name", name},
+                     {"created", record.value.value("created", "")},
+                     {"label", record.value.value("label", "")},
+                     {"latest", record.value.value("latest", 0)}});
+    return true;
+  };
+  SUNDOG_CHECK(store::each_record(catalog_, prefix, add, from));
+  return Json{{"items", std::move(items)}, {"next", next}};
 }
 
 Status StoredDatasets::remove(const std::string& tenant, const std::string& dataset) {

@@ -10,6 +10,7 @@
 #include "base/ids.h"
 #include "base/kill_point.h"
 #include "data/job_context.h"
+#include "store/each_record.h"
 
 namespace sundog::data {
 namespace {
@@ -175,14 +176,10 @@ Result<Job> StoredJobs::wait(const std::string& tenant, const std::string& id, M
 
 Result<std::vector<Job>> StoredJobs::list(const std::string& tenant, size_t limit) const {
   std::vector<Job> out;
-  const std::string prefix = "jobs/" + tenant + "/";
-  std::string after;
-  for (;;) {
-    SUNDOG_TRY(page, catalog_.scan(prefix, after, 500));
-    if (page.empty()) break;
-    after = page.back().key;
-    for (const auto& record : page) out.push_back(job_from(record.value));
-  }
+  SUNDOG_CHECK(store::each_record(catalog_, "jobs/" + tenant + "/", [&](const store::Record& record) {
+    out.push_back(job_from(record.value));
+    return true;
+  }));
   std::sort(out.begin(), out.end(),
             [](const Job& a, const Job& b) { return a.created != b.created ? a.created > b.created : a.id > b.id; });
   if (out.size() > limit) out.resize(limit);
@@ -295,20 +292,15 @@ void StoredJobs::run() {
 Status StoredJobs::start() {
   const WallTime oldest = clock_.wall() - kKept;
   std::vector<Job> unfinished;
-  std::string after;
-  for (;;) {
-    SUNDOG_TRY(page, catalog_.scan("jobs/", after, 500));
-    if (page.empty()) break;
-    after = page.back().key;
-    for (const auto& record : page) {
-      Job job = job_from(record.value);
-      if (!is_over(job.state)) {
-        unfinished.push_back(std::move(job));
-      } else if (job.ended < oldest) {
-        SUNDOG_CHECK(catalog_.remove(record.key));
-      }
+  SUNDOG_CHECK(store::each_record(catalog_, "jobs/", [&](const store::Record& record) -> Result<bool> {
+    Job job = job_from(record.value);
+    if (!is_over(job.state)) {
+      unfinished.push_back(std::move(job));
+    } else if (job.ended < oldest) {
+      SUNDOG_CHECK(catalog_.remove(record.key));
     }
-  }
+    return true;
+  }));
   std::sort(unfinished.begin(), unfinished.end(), [](const Job& a, const Job& b) { return a.created < b.created; });
   const std::lock_guard lock(mutex_);
   stopping_ = false;

@@ -8,6 +8,7 @@
 #include "functions/environment_builder.h"
 #include "functions/environment_records.h"
 #include "functions/requirements.h"
+#include "store/each_record.h"
 
 namespace sundog::functions {
 namespace {
@@ -90,17 +91,12 @@ class StoredEnvironments final : public Environments {
                 "It has " + (offered.empty() ? std::string("none") : offered) + ".");
   }
 
-  void load() {
-    std::string after;
-    while (true) {
-      const auto page = catalog_.scan(kPrefix, after, 500);
-      if (!page.ok() || page->empty()) return;
-      for (const auto& record : *page) {
-        after = record.key;
-        auto environment = environment_from(record.value);
-        if (environment.ok()) adopt(*std::move(environment));
-      }
-    }
+  Status load() {
+    return store::each_record(catalog_, kPrefix, [this](const store::Record& record) -> Result<bool> {
+      SUNDOG_TRY(environment, environment_from(record.value));
+      adopt(std::move(environment));
+      return true;
+    });
   }
 
  private:
@@ -206,11 +202,11 @@ class StoredEnvironments final : public Environments {
 
 }  // namespace
 
-std::unique_ptr<Environments> open_environments(store::Catalog& catalog, Clock& clock, Pool& pool,
-                                                Environments::Options options) {
+Result<std::unique_ptr<Environments>> open_environments(store::Catalog& catalog, Clock& clock, Pool& pool,
+                                                        Environments::Options options) {
   auto environments = std::make_unique<StoredEnvironments>(catalog, clock, pool, std::move(options));
-  environments->load();
-  return environments;
+  SUNDOG_CHECK(environments->load());
+  return std::unique_ptr<Environments>(std::move(environments));
 }
 
 }  // namespace sundog::functions

@@ -51,7 +51,8 @@ class Environments {
   virtual Result<Path> python(const std::string& version) const = 0;  // "3.11" → interpreter
 };
 
-std::unique_ptr<Environments> open_environments(store::Catalog& catalog, Clock& clock, Pool& pool,
-                                                Environments::Options options);
+// Refused if a record cannot be read: what was acknowledged does not silently disappear.
+Result<std::unique_ptr<Environments>> open_environments(store::Catalog& catalog, Clock& clock, Pool& pool,
+                                                        Environments::Options options);
 
 }  // namespace sundog::functions

@@ -57,11 +57,11 @@ class EnvironmentsTest : public testing::Test {
 
   void reopen(Millis timeout = Millis{60'000}) {
     environments_.reset();
-    environments_ = open_environments(*catalog_, clock_, pool_,
-                                      {.folder = folder_.path() / "environments",
-                                       .uv = uv(),
-                                       .pythons = {{"3.11", "/usr/bin/python3.11"}},
-                                       .build_timeout = timeout});
+    environments_ = *open_environments(*catalog_, clock_, pool_,
+                                       {.folder = folder_.path() / "environments",
+                                        .uv = uv(),
+                                        .pythons = {{"3.11", "/usr/bin/python3.11"}},
+                                        .build_timeout = timeout});
     environments_->on_built([this](const Environment&) {
       const std::lock_guard lock(mutex_);
       ++built_;

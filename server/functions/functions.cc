@@ -6,6 +6,7 @@
 #include "functions/naming.h"
 #include "functions/stored_functions.h"
 #include "functions/validation.h"
+#include "store/each_record.h"
 
 namespace sundog::functions {
 namespace {
@@ -383,22 +384,23 @@ void StoredFunctions::sweep() {
   code_.sweep(named, kSweepGrace);
 }
 
-void StoredFunctions::load() {
+Status StoredFunctions::load() {
   auto loaded = std::make_shared<Snapshot>(*snapshot());
-  std::string after;
-  while (true) {
-    const auto page = catalog_.scan(kFunctionsPrefix, after, 500);
-    if (!page.ok() || page->empty()) break;
-    for (const auto& record : *page) {
-      after = record.key;
-      const std::string rest = record.key.substr(kFunctionsPrefix.size());
-      const size_t slash = rest.find('/');
-      if (slash == std::string::npos) continue;
-      const Key key{rest.substr(0, slash), rest.substr(slash + 1)};
-      auto state = load_function(catalog_, key.first, key.second, options_.folder);
-      if (state.ok()) loaded->functions[key] = std::make_shared<const FunctionState>(*std::move(state));
+  const auto add = [&](const store::Record& record) -> Result<bool> {
+    const std::string rest = record.key.substr(kFunctionsPrefix.size());
+    const size_t slash = rest.find('/');
+    if (slash == std::string::npos)
+      return fail(Code::data_loss, "The record " + record.key + " has no function's key.");
+    const Key key{rest.substr(0, slash), rest.substr(slash + 1)};
+    auto state = load_function(catalog_, key.first, key.second, options_.folder);
+    if (!state.ok()) {
+      const auto& error = state.error();
+      return fail(error.code, "The record of function \"" + rest + "\" cannot be read: " + error.message, error.hint);
     }
-  }
+    loaded->functions[key] = std::make_shared<const FunctionState>(*std::move(state));
+    return true;
+  };
+  SUNDOG_CHECK(store::each_record(catalog_, kFunctionsPrefix, add));
   {
     const std::lock_guard lock(snapshot_mutex_);
     snapshot_ = loaded;
@@ -414,13 +416,15 @@ void StoredFunctions::load() {
   environments.erase("");
   for (const auto& id : environments) settle(id);
   sweep();
+  return done;
 }
 
-std::unique_ptr<Functions> open_functions(store::Catalog& catalog, store::Blobs& blobs, Environments& environments,
-                                          Clock& clock, Functions::Options options) {
+Result<std::unique_ptr<Functions>> open_functions(store::Catalog& catalog, store::Blobs& blobs,
+                                                  Environments& environments, Clock& clock,
+                                                  Functions::Options options) {
   auto functions = std::make_unique<StoredFunctions>(catalog, blobs, environments, clock, std::move(options));
-  functions->load();
-  return functions;
+  SUNDOG_CHECK(functions->load());
+  return std::unique_ptr<Functions>(std::move(functions));
 }
 
 }  // namespace sundog::functions

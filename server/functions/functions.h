@@ -109,7 +109,8 @@ struct FunctionName {
 };
 Result<FunctionName> parse_function_name(const std::string& text);
 
-std::unique_ptr<Functions> open_functions(store::Catalog& catalog, store::Blobs& blobs, Environments& environments,
-                                          Clock& clock, Functions::Options options);
+// Refused if a record cannot be read: what was acknowledged does not silently disappear.
+Result<std::unique_ptr<Functions>> open_functions(store::Catalog& catalog, store::Blobs& blobs,
+                                                  Environments& environments, Clock& clock, Functions::Options options);
 
 }  // namespace sundog::functions

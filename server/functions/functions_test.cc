@@ -38,7 +38,7 @@ class FunctionsTest : public testing::Test {
 
   void reopen() {
     functions_.reset();
-    functions_ = open_functions(*catalog_, *blobs_, environments_, clock_, {.folder = folder_.path() / "code"});
+    functions_ = *open_functions(*catalog_, *blobs_, environments_, clock_, {.folder = folder_.path() / "code"});
     functions_->on_change([this](const std::string&, const std::string& name) {
       const std::lock_guard lock(mutex_);
       changes_.push_back(name);
@@ -117,11 +117,22 @@ TEST_F(FunctionsTest, OfManyCreatesAtOnceOneWins) {
 
 TEST_F(FunctionsTest, TwoServersOnOneCatalogSeeEachOthersChanges) {
   create("risk");
-  auto other = open_functions(*catalog_, *blobs_, environments_, clock_, {.folder = folder_.path() / "code"});
+  auto other = *open_functions(*catalog_, *blobs_, environments_, clock_, {.folder = folder_.path() / "code"});
   describe("risk", "changed here");
   ASSERT_TRUE(other->publish("acme", "risk", "", "", "").ok());
   EXPECT_EQ(other->get("acme", "risk", "1")->config.description, "changed here");
   EXPECT_EQ(other->create("acme", config_named("risk"), handler_zip(), false).error().code, Code::conflict);
+}
+
+TEST_F(FunctionsTest, ADamagedRecordIsNamedAndNotForgotten) {
+  create("risk");
+  create("sound");
+  auto record = *catalog_->get("functions/acme/risk");
+  record.value = {{"nothing", "of a function"}};
+  ASSERT_TRUE(catalog_->put(record.key, record.value).ok());
+  const auto opened = open_functions(*catalog_, *blobs_, environments_, clock_, {.folder = folder_.path() / "code"});
+  ASSERT_FALSE(opened.ok());
+  EXPECT_NE(opened.error().message.find("acme/risk"), std::string::npos) << opened.error().message;
 }
 
 TEST_F(FunctionsTest, PublishingTheSameAgainGivesTheSameVersion) {

@@ -4,6 +4,7 @@
 
 #include "base/crypto.h"
 #include "functions/naming.h"
+#include "store/each_record.h"
 
 namespace sundog::functions {
 namespace {
@@ -105,17 +106,6 @@ Result<Config> config_from(const Json& json) {
 
 std::string joined(std::string_view family, const std::string& tenant, const std::string& name) {
   return std::string(family) + "/" + tenant + "/" + name;
-}
-
-// Every record of a prefix, however many.
-Result<std::vector<store::Record>> scan_all(const store::Catalog& catalog, const std::string& prefix) {
-  std::vector<store::Record> all;
-  while (true) {
-    SUNDOG_TRY(some, catalog.scan(prefix, all.empty() ? std::string() : all.back().key, 1000));
-    const bool last = some.size() < 1000;
-    std::move(some.begin(), some.end(), std::back_inserter(all));
-    if (last) return all;
-  }
 }
 
 }  // namespace
@@ -252,19 +242,21 @@ Result<FunctionState> load_function(const store::Catalog& catalog, const std::st
     SUNDOG_TRY(modified, get_int(one, "modified_ms"));
     state.provisioned[qualifier] = {static_cast<int>(count), WallTime{Millis{modified}}};
   }
-  SUNDOG_TRY(versions, scan_all(catalog, joined("function-versions", tenant, name) + "/"));
-  for (const auto& row : versions) {
+  const auto add_version = [&](const store::Record& row) -> Result<bool> {
     SUNDOG_TRY(version, version_from(row.value, code_folder));
     SUNDOG_TRY(digest, get_string(row.value, "digest", ""));
     const auto number = version_number(version.version);
     if (!number) return fail(Code::data_loss, "The record " + row.key + " is damaged.");
     state.versions[*number] = {std::make_shared<const Version>(std::move(version)), std::move(digest)};
-  }
-  SUNDOG_TRY(aliases, scan_all(catalog, joined("function-aliases", tenant, name) + "/"));
-  for (const auto& row : aliases) {
+    return true;
+  };
+  SUNDOG_CHECK(store::each_record(catalog, joined("function-versions", tenant, name) + "/", add_version));
+  const auto add_alias = [&](const store::Record& row) -> Result<bool> {
     SUNDOG_TRY(alias, alias_from(row.value));
     state.aliases[alias.name] = std::move(alias);
-  }
+    return true;
+  };
+  SUNDOG_CHECK(store::each_record(catalog, joined("function-aliases", tenant, name) + "/", add_alias));
   return state;
 }
 

@@ -58,7 +58,7 @@ class StoredFunctions final : public Functions {
   void report_init(const Version& version, const std::optional<sandbox::InitFailure>& failure) override;
 
   // Reads every record, extracts what code is missing, and settles what waits for an environment.
-  void load();
+  Status load();
 
  private:
   using Key = std::pair<std::string, std::string>;  // tenant, name

@@ -2,22 +2,20 @@
 
 #include "base/kill_point.h"
 #include "learn/run_record.h"
+#include "store/each_record.h"
 
 namespace sundog::learn {
 
 Status RunProgress::begin(const std::string& tenant, const std::string& run, int64_t attempt) {
   int64_t last = 0;
   Json latest = Json::object();
-  while (true) {
-    SUNDOG_TRY(points, catalog_.scan(point_prefix(tenant, run), point_key(tenant, run, last), 1000));
-    for (const auto& point : points) {
-      last = point.value["n"];
-      for (const auto& [key, value] : point.value["values"].items()) {
-        if (value.is_number()) latest[key] = value;
-      }
+  SUNDOG_CHECK(store::each_record(catalog_, point_prefix(tenant, run), [&](const store::Record& point) {
+    last = point.value["n"];
+    for (const auto& [key, value] : point.value["values"].items()) {
+      if (value.is_number()) latest[key] = value;
     }
-    if (points.size() < 1000) break;
-  }
+    return true;
+  }));
   const std::lock_guard lock(mutex_);
   auto& live = live_[{tenant, run}];
   live.attempt = attempt;

@@ -9,6 +9,7 @@
 #include "base/kill_point.h"
 #include "learn/run_progress.h"
 #include "learn/run_record.h"
+#include "store/each_record.h"
 
 namespace sundog::learn {
 namespace {
@@ -244,33 +245,28 @@ void StoredRuns::wait(const std::string& tenant, const std::string& id, int64_t 
 Result<RunPage> StoredRuns::list(const std::string& tenant, const std::string& study, const std::string& after,
                                  size_t limit) const {
   RunPage page;
-  std::string from = after.empty() ? "" : run_key(tenant, after);
-  while (true) {
-    SUNDOG_TRY(records, parts_.catalog.scan(run_key(tenant, ""), from, 1000));
-    for (const auto& found : records) {
-      if (!study.empty() && found.value.value("study", "") != study) continue;
-      if (page.items.size() == limit) {
-        page.next = page.items.back()["id"];
-        return page;
-      }
-      page.items.push_back(shown(found.value));
+  const auto add = [&](const store::Record& found) {
+    if (!study.empty() && found.value.value("study", "") != study) return true;
+    if (page.items.size() == limit) {
+      page.next = page.items.back()["id"];
+      return false;
     }
-    if (records.size() < 1000) return page;
-    from = records.back().key;
-  }
+    page.items.push_back(shown(found.value));
+    return true;
+  };
+  const auto from = after.empty() ? "" : run_key(tenant, after);
+  SUNDOG_CHECK(store::each_record(parts_.catalog, run_key(tenant, ""), add, from));
+  return page;
 }
 
 bool StoredRuns::names_blob(const std::string& tenant, const std::string& blob) const {
-  std::string from;
-  while (true) {
-    const auto records = parts_.catalog.scan(run_key(tenant, ""), from, 1000);
-    if (!records.ok() || records->empty()) return false;
-    for (const auto& found : *records) {
-      const auto& artefact = found.value["artefact"];
-      if (found.value["checkpoint"] == blob || (artefact.is_object() && artefact["blob"] == blob)) return true;
-    }
-    from = records->back().key;
-  }
+  bool named = false;
+  const auto looked = store::each_record(parts_.catalog, run_key(tenant, ""), [&](const store::Record& found) {
+    const auto& artefact = found.value["artefact"];
+    named = found.value["checkpoint"] == blob || (artefact.is_object() && artefact["blob"] == blob);
+    return !named;
+  });
+  return looked.ok() && named;
 }
 
 // ---- stopping ----
@@ -458,16 +454,12 @@ void StoredRuns::sweep_later() {
 void StoredRuns::sweep() {
   sweep_later();
   const auto submitted = parts_.pool.submit([this] {
-    std::string after;
-    while (true) {
-      const auto records = parts_.catalog.scan("runs/", after, 1000);
-      if (!records.ok() || records->empty()) return;
-      for (const auto& found : *records) {
-        const auto tenant = found.key.substr(5, found.key.find('/', 5) - 5);
-        if (!is_over(found.value)) revive(tenant, found.value);
-      }
-      after = records->back().key;
-    }
+    const auto looked = store::each_record(parts_.catalog, "runs/", [this](const store::Record& found) {
+      const auto tenant = found.key.substr(5, found.key.find('/', 5) - 5);
+      if (!is_over(found.value)) revive(tenant, found.value);
+      return true;
+    });
+    if (!looked.ok()) parts_.log.error("run_sweep_failed", looked.error());
   });
   if (!submitted.ok()) parts_.log.error("run_sweep_skipped", submitted.error());
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "learn/run_record.h"
+#include "store/each_record.h"
 
 namespace sundog::learn {
 namespace {
@@ -96,13 +97,11 @@ class StoredStudies final : public Studies {
   Result<Json> get(const std::string& tenant, const std::string& name) const override {
     SUNDOG_TRY(study, record(tenant, name));
     Json trials = Json::array();
-    std::string after;
-    while (true) {
-      SUNDOG_TRY(found, catalog_.scan(trial_prefix(tenant, name), after, 1000));
-      for (auto& trial : found) trials.push_back(with_points(tenant, study["metric"], std::move(trial.value)));
-      if (found.size() < 1000) break;
-      after = found.back().key;
-    }
+    SUNDOG_CHECK(store::each_record(catalog_, trial_prefix(tenant, name), [&](store::Record& trial) -> Result<bool> {
+      SUNDOG_TRY(whole, with_points(tenant, study["metric"], std::move(trial.value)));
+      trials.push_back(std::move(whole));
+      return true;
+    }));
     study["best"] = best_of(trials, study["direction"] == "maximise");
     study["total"] = study["trials"];
     study["trials"] = std::move(trials);
@@ -190,16 +189,15 @@ class StoredStudies final : public Studies {
   }
 
   // The study's metric over the run's steps: what the pruner looks at.
-  Json with_points(const std::string& tenant, const std::string& metric, Json trial) const {
-    trial["points"] = Json::array();
-    const auto points = catalog_.scan(point_prefix(tenant, trial["run"]), {}, 1000);
-    if (!points.ok()) return trial;
-    for (const auto& point : *points) {
+  Result<Json> with_points(const std::string& tenant, const std::string& metric, Json trial) const {
+    auto& points = trial["points"] = Json::array();
+    SUNDOG_CHECK(store::each_record(catalog_, point_prefix(tenant, trial["run"]), [&](const store::Record& point) {
       const auto value = point.value["values"].find(metric);
       if (value != point.value["values"].end()) {
-        trial["points"].push_back({{"n", point.value["n"]}, {"step", point.value["step"]}, {"value", *value}});
+        points.push_back({{"n", point.value["n"]}, {"step", point.value["step"]}, {"value", *value}});
       }
-    }
+      return true;
+    }));
     return trial;
   }
 

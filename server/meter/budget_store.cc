@@ -1,10 +1,11 @@
 #include "meter/budget_store.h"
 
+#include "store/each_record.h"
+
 namespace sundog::meter {
 namespace {
 
 constexpr std::string_view kPrefix = "budgets/";
-constexpr size_t kPage = 1000;
 
 std::string key_of(const std::string& tenant, const std::string& function) {
   return std::string(kPrefix) + tenant + (function.empty() ? "" : "/" + function);
@@ -37,16 +38,12 @@ Result<Budget> from_json(const Json& json) {
 
 Result<std::vector<Budget>> read_budgets(const store::Catalog& catalog) {
   std::vector<Budget> all;
-  std::string after;
-  while (true) {
-    SUNDOG_TRY(page, catalog.scan(kPrefix, after, kPage));
-    for (const auto& record : page) {
-      SUNDOG_TRY(budget, from_json(record.value));
-      all.push_back(std::move(budget));
-    }
-    if (page.size() < kPage) return all;
-    after = page.back().key;
-  }
+  SUNDOG_CHECK(store::each_record(catalog, kPrefix, [&](const store::Record& record) -> Result<bool> {
+    SUNDOG_TRY(budget, from_json(record.value));
+    all.push_back(std::move(budget));
+    return true;
+  }));
+  return all;
 }
 
 Status write_budget(store::Catalog& catalog, const Budget& budget) {

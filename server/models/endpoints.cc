@@ -8,6 +8,7 @@
 #include "base/ids.h"
 #include "models/endpoint_record.h"
 #include "models/package.h"
+#include "store/each_record.h"
 
 namespace sundog::models {
 namespace {
@@ -43,13 +44,10 @@ class StoredEndpoints final : public Endpoints {
   }
 
   Status load() {
-    std::string after;
-    while (true) {
-      SUNDOG_TRY(found, parts_.catalog.scan("endpoints/", after, 1000));
-      for (const auto& record : found) keep(record.key, record.value);
-      if (found.size() < 1000) return done;
-      after = found.back().key;
-    }
+    return store::each_record(parts_.catalog, "endpoints/", [&](const store::Record& record) {
+      keep(record.key, record.value);
+      return true;
+    });
   }
 
   Result<data::Job> deploy(const std::string& tenant, const std::string& model, const Json& request) override;

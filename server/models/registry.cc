@@ -6,6 +6,7 @@
 
 #include "base/kill_point.h"
 #include "models/signature.h"
+#include "store/each_record.h"
 
 namespace sundog::models {
 namespace {
@@ -153,15 +154,13 @@ class StoredRegistry final : public Registry {
   }
 
   bool names_blob(const std::string& tenant, const std::string& blob) const override {
-    std::string after;
-    while (true) {
-      const auto found = catalog_.scan("model-versions/" + tenant + "/", after, 1000);
-      if (!found.ok() || found->empty()) return false;
-      for (const auto& version : *found) {
-        if (version.value["artefact"]["blob"] == blob) return true;
-      }
-      after = found->back().key;
-    }
+    bool named = false;
+    const auto looked =
+        store::each_record(catalog_, "model-versions/" + tenant + "/", [&](const store::Record& version) {
+          named = version.value["artefact"]["blob"] == blob;
+          return !named;
+        });
+    return looked.ok() && named;
   }
 
  private:
@@ -175,13 +174,11 @@ class StoredRegistry final : public Registry {
 
   Result<std::vector<Json>> versions_of(const std::string& tenant, const std::string& model) const {
     std::vector<Json> versions;
-    std::string after;
-    while (true) {
-      SUNDOG_TRY(found, catalog_.scan(version_prefix(tenant, model), after, 1000));
-      for (auto& version : found) versions.push_back(std::move(version.value));
-      if (found.size() < 1000) return versions;
-      after = found.back().key;
-    }
+    SUNDOG_CHECK(store::each_record(catalog_, version_prefix(tenant, model), [&](store::Record& version) {
+      versions.push_back(std::move(version.value));
+      return true;
+    }));
+    return versions;
   }
 
   Result<Json> from_run(const std::string& tenant, const Json& request) const {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "store/catalog.h"
+#include "store/each_record.h"
 #include "store/test_folder.h"
 
 namespace sundog::store {
@@ -112,6 +113,22 @@ TEST_P(CatalogContract, ScansByPrefixInOrderAndInPages) {
   EXPECT_EQ(keys("x"), Keys{});
   EXPECT_EQ(keys("").size(), 8U);
   EXPECT_EQ(keys("f/", "g"), Keys{});
+}
+
+TEST_P(CatalogContract, EachRecordOfManyIsSeenOnce) {
+  constexpr int kMany = 2000;  // two whole pages
+  std::vector<Write> writes;
+  for (int i = 0; i < kMany; ++i) writes.push_back({"m/" + std::to_string(10'000 + i), i, kAnyRevision});
+  EXPECT_OK(catalog_->commit(writes));
+  int seen = 0;
+  EXPECT_OK(each_record(*catalog_, "m/", [&](const Record& record) { return record.value == seen++; }));
+  EXPECT_EQ(seen, kMany);
+  seen = 0;
+  EXPECT_OK(each_record(*catalog_, "m/", [&](const Record&) { return ++seen < 1500; }, "m/10099"));
+  EXPECT_EQ(seen, 1500);
+  const auto failed =
+      each_record(*catalog_, "m/", [&](const Record&) -> Result<bool> { return fail(Code::data_loss, "damaged"); });
+  EXPECT_EQ(failed.error().code, Code::data_loss);
 }
 
 TEST_P(CatalogContract, RefusesKeysAndValuesBeyondTheLimits) {

@@ -1,0 +1,23 @@
+#include "store/each_record.h"
+
+namespace sundog::store {
+namespace {
+
+constexpr size_t kPage = 1000;
+
+}  // namespace
+
+Status each_record(const Catalog& catalog, std::string_view prefix, const std::function<Result<bool>(Record&)>& act,
+                   std::string after) {
+  while (true) {
+    SUNDOG_TRY(page, catalog.scan(prefix, after, kPage));
+    for (auto& record : page) {
+      after = record.key;
+      SUNDOG_TRY(more, act(record));
+      if (!more) return done;
+    }
+    if (page.size() < kPage) return done;
+  }
+}
+
+}  // namespace sundog::store
