@@ -36,6 +36,12 @@ sets, and what people use today, with the same model (logistic regression, 30 nu
 the machine; the ratio to the floor of the same run is what to compare, and what `./dev bench --check` holds.
 """
 
+FLAMES = """## What dominates
+
+Where the CPU of the server and its instances goes, sampled by perf under each load; each is drawn by `./dev bench --flame NAME`. Root
+below, a rectangle's width is its share; grey is the kernel, dark orange Sundog, yellow CPython, light orange libraries.
+"""
+
 
 def table(figures: Figures) -> list[str]:
     """What was measured, with floor, ratio and target."""
@@ -108,9 +114,14 @@ def main() -> None:
     subprocess.run(
         [str(installed.own_python()), str(Path(__file__).with_name("plots.py")), str(results), str(PLOTS)], check=True
     )
-    shown = [f"![{plot.stem.replace('_', ' ')}](benchmarks/{plot.name})" for plot in sorted(PLOTS.glob("*.svg"))]
-    if shown:
-        sections.append("\n\n".join(shown))
+    shown = {
+        plot.stem: f"![{plot.stem.replace('_', ' ')}](benchmarks/{plot.name})" for plot in sorted(PLOTS.glob("*.svg"))
+    }
+    flames = [image for name, image in shown.items() if name.startswith("flame_")]
+    if plots := [image for image in shown.values() if image not in flames]:
+        sections.append("\n\n".join(plots))
+    if flames:
+        sections.append("\n\n".join([FLAMES, *flames]))
     PAGE.write_text("\n\n".join(section.strip() for section in sections) + "\n")
 
 

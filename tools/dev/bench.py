@@ -34,6 +34,7 @@ class Asked:
     check: bool = False
     record: bool = False
     write_docs: bool = False
+    flame: str = ""
 
 
 def chosen(names: list[str]) -> list[Path]:
@@ -46,16 +47,26 @@ def chosen(names: list[str]) -> list[Path]:
     return [program for program in programs if not names or program.stem.removeprefix("bench_") in names]
 
 
-def run(program: Path, results: Path, quick: bool) -> None:
-    """One program, with the release build's binaries; its figures go to `results`, in place of those of an earlier run."""
-    (results / f"{program.stem.removeprefix('bench_')}.json").unlink(missing_ok=True)
-    extra = {
+def surroundings(quick: bool) -> dict[str, str]:
+    """Environment variables of every program of bench/: the release build's binaries and Python code."""
+    return {
         "SUNDOG_BIN_DIR": str(BUILD / "release" / "bin"),
-        "SUNDOG_BENCH_RESULTS": str(results),
         "SUNDOG_BENCH_QUICK": "1" if quick else "0",
         "PYTHONPATH": f"{BUILD / 'release' / 'python'}:{ROOT / 'python'}",
     }
-    step(f"benchmark {program.stem.removeprefix('bench_')}", [PYTHON, program], extra=extra)
+
+
+def run(program: Path, results: Path, quick: bool) -> None:
+    """One program; its figures go to `results`, in place of those of an earlier run."""
+    name = program.stem.removeprefix("bench_")
+    (results / f"{name}.json").unlink(missing_ok=True)
+    step(f"benchmark {name}", [PYTHON, program], extra={**surroundings(quick), "SUNDOG_BENCH_RESULTS": str(results)})
+
+
+def flame(name: str, quick: bool) -> None:
+    """./dev bench --flame NAME: what dominates a figure, as docs/benchmarks/flame_NAME.svg."""
+    build("release", ["programs"])
+    step(f"flame graph {name}", [PYTHON, FOLDER / "flame.py", name], extra=surroundings(quick))
 
 
 def ratios(results: Path, programs: list[Path]) -> dict[str, dict[str, float]]:
@@ -120,6 +131,9 @@ def record(results: Path, programs: list[Path]) -> None:
 
 def main(asked: Asked) -> None:
     """./dev bench."""
+    if asked.flame:
+        flame(asked.flame, asked.quick)
+        return
     programs = chosen(asked.names)
     if asked.check and not RECORDED.exists():
         raise StepFailed(

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--check", action="store_true", help="fail if a ratio is 20 %% worse than in bench/recorded.json")
     verb.add_argument("--record", action="store_true", help="write the ratios to bench/recorded.json")
     verb.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md with tables and plots")
+    verb.add_argument("--flame", default="", metavar="NAME", help="only draw docs/benchmarks/flame_NAME.svg, with perf")
     verb = verbs.add_parser("demo", help="set up, build, and show the whole way on real data")
     verb.add_argument("words", nargs=argparse.REMAINDER)
     verb = verbs.add_parser("run", help="the checkout's own sundog command: ./dev run up")
@@ -79,7 +80,7 @@ def dispatch(asked: argparse.Namespace) -> int:
         case "fmt":
             fmt()
         case "bench":
-            bench.main(bench.Asked(asked.names, asked.quick, asked.check, asked.record, asked.write_docs))
+            bench.main(bench.Asked(asked.names, asked.quick, asked.check, asked.record, asked.write_docs, asked.flame))
         case "demo":
             return run_sundog(["demo", *asked.words])
         case "run":
