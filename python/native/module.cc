@@ -3,12 +3,11 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <sys/resource.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <vector>
 
+#include "calls.h"
 #include "confine.h"
 #include "frames.h"
 #include "memory.h"
@@ -109,17 +108,17 @@ PyObject* receive(PyObject*, PyObject* arguments) {
     PyList_Append(fds, number);
     Py_DecRef(number);
   }
-  return Py_BuildValue("(iIy#y#N)", int(frame.type), unsigned(frame.id), frame.json.data(),
-                       Py_ssize_t(frame.json.size()), frame.raw.data(), Py_ssize_t(frame.raw.size()), fds);
+  return Py_BuildValue("(iIy#y#N)", int(frame.type), unsigned(frame.id), frame.head.data(),
+                       Py_ssize_t(frame.head.size()), frame.raw.data(), Py_ssize_t(frame.raw.size()), fds);
 }
 
 PyObject* send(PyObject*, PyObject* arguments) {
   int socket = -1, type = 0;
   unsigned id = 0;
-  const char *json = nullptr, *raw = nullptr;
-  Py_ssize_t json_bytes = 0, raw_bytes = 0;
+  const char *head = nullptr, *raw = nullptr;
+  Py_ssize_t head_bytes = 0, raw_bytes = 0;
   PyObject* sequence = nullptr;
-  if (!PyArg_ParseTuple(arguments, "iiIy#y#|O", &socket, &type, &id, &json, &json_bytes, &raw, &raw_bytes, &sequence)) {
+  if (!PyArg_ParseTuple(arguments, "iiIy#y#|O", &socket, &type, &id, &head, &head_bytes, &raw, &raw_bytes, &sequence)) {
     return nullptr;
   }
   std::vector<int> fds;
@@ -127,22 +126,57 @@ PyObject* send(PyObject*, PyObject* arguments) {
   int error = 0;
   Py_BEGIN_ALLOW_THREADS;
   error =
-      sundog::native::write_frame(socket, uint8_t(type), id, {json, size_t(json_bytes)}, {raw, size_t(raw_bytes)}, fds);
+      sundog::native::write_frame(socket, uint8_t(type), id, {head, size_t(head_bytes)}, {raw, size_t(raw_bytes)}, fds);
   Py_END_ALLOW_THREADS;
   return error != 0 ? raise(error, "send") : Py_BuildValue("");
 }
 
-// With every invocation, so without the module `resource` and its structures.
-PyObject* cpu_ns(PyObject*, PyObject*) {
-  long long total = 0;
-  for (const int who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
-    rusage usage{};
-    getrusage(who, &usage);
-    for (const timeval& part : {usage.ru_utime, usage.ru_stime}) {
-      total += part.tv_sec * 1'000'000'000LL + part.tv_usec * 1'000LL;
-    }
+// Python's strings of an invocation's texts; "" costs nothing.
+PyObject* text(std::string_view bytes) {
+  return PyUnicode_DecodeUTF8(bytes.data(), Py_ssize_t(bytes.size()), "replace");
+}
+
+PyObject* next_invocation(PyObject*, PyObject* arguments) {
+  int socket = -1;
+  if (!PyArg_ParseTuple(arguments, "i", &socket)) return nullptr;
+  sundog::native::Invocation call;
+  sundog::native::Read outcome{};
+  int error = 0;
+  Py_BEGIN_ALLOW_THREADS;
+  outcome = sundog::native::next_invocation(socket, call);
+  error = errno;
+  Py_END_ALLOW_THREADS;
+  if (outcome == sundog::native::Read::failed) return raise(error, "take an invocation");
+  if (outcome == sundog::native::Read::end) return Py_BuildValue("");
+  const auto began = sundog::native::now();
+  return Py_BuildValue("(Iy#NLNNNINNLL)", unsigned(call.frame.id), call.frame.raw.data(),
+                       Py_ssize_t(call.frame.raw.size()), text(call.request_id),
+                       static_cast<long long>(call.deadline_ms), text(call.arn), text(call.name), text(call.version),
+                       unsigned(call.memory_mb), text(call.client_context), text(call.meta),
+                       static_cast<long long>(began.wall_ns), static_cast<long long>(began.cpu_ns));
+}
+
+PyObject* answer(PyObject*, PyObject* arguments) {
+  int socket = -1, ok = 0, streamed = 0;
+  sundog::native::Result result;
+  const char* payload = nullptr;
+  Py_ssize_t bytes = 0;
+  unsigned id = 0;
+  long long wall_ns = 0, cpu_ns = 0;
+  if (!PyArg_ParseTuple(arguments, "iIppy#LL", &socket, &id, &ok, &streamed, &payload, &bytes, &wall_ns, &cpu_ns)) {
+    return nullptr;
   }
-  return PyLong_FromLongLong(total);
+  const auto ended = sundog::native::now();
+  result.id = id;
+  result.ok = ok != 0;
+  result.streamed = streamed != 0;
+  result.handler_ns = ended.wall_ns - wall_ns;
+  result.cpu_ns = ended.cpu_ns - cpu_ns;
+  int error = 0;
+  Py_BEGIN_ALLOW_THREADS;
+  error = sundog::native::write_result(socket, result, {payload, size_t(bytes)});
+  Py_END_ALLOW_THREADS;
+  return error != 0 ? raise(error, "answer") : Py_BuildValue("");
 }
 
 PyObject* gather_memory(PyObject*, PyObject*) {
@@ -158,9 +192,13 @@ PyMethodDef methods[] = {
      "become_template(code_fd, cgroup_fds, tmp_megabytes, own_network, private_tmp): right after the fork"},
     {"enter_instance", enter_instance, METH_VARARGS, "enter_instance(cgroup_fds): right after the fork"},
     {"enter_alone", enter_alone, METH_NOARGS, "enter_alone(): for an instance that was not forked"},
-    {"receive", receive, METH_VARARGS, "receive(socket) -> (type, id, json, raw, fds), or None at the end"},
-    {"send", send, METH_VARARGS, "send(socket, type, id, json, raw, fds=())"},
-    {"cpu_ns", cpu_ns, METH_NOARGS, "cpu_ns() -> int: user and system time of this process and its reaped children"},
+    {"receive", receive, METH_VARARGS, "receive(socket) -> (type, id, head, raw, fds), or None at the end"},
+    {"send", send, METH_VARARGS, "send(socket, type, id, head, raw, fds=())"},
+    {"next_invocation", next_invocation, METH_VARARGS,
+     "next_invocation(socket) -> (id, payload, request_id, deadline_ms, arn, name, version, memory_mb, client_context, "
+     "meta, wall_ns, cpu_ns), or None at the end; the last two are the clocks at the call's begin"},
+    {"answer", answer, METH_VARARGS,
+     "answer(socket, id, ok, streamed, payload, wall_ns, cpu_ns): the last two as next_invocation() gave them"},
     {"gather_memory", gather_memory, METH_NOARGS,
      "gather_memory() -> int: bytes now in huge pages, before a template parks"},
     {nullptr, nullptr, 0, nullptr},

@@ -11,7 +11,7 @@
 namespace sundog::sandbox {
 namespace {
 
-constexpr char kMagic[4] = {'S', 'D', 'G', '1'};
+constexpr char kMagic[4] = {'S', 'D', 'G', '2'};  // its end is the version
 
 uint32_t word(std::string_view bytes, size_t at) {
   uint32_t value = 0;
@@ -34,34 +34,35 @@ Result<std::optional<Frame>> FrameParser::next() {
   const auto rest = std::string_view(buffer_).substr(at_);
   if (fds_.size() > kMaxFrameFds * 2) return fail(Code::invalid_argument, "More descriptors than frames name.");
   if (rest.size() < kFrameHeader) return std::optional<Frame>{};
-  if (std::memcmp(rest.data(), kMagic, sizeof(kMagic)) != 0 || rest[6] != 0 || rest[7] != 0) {
+  if (std::memcmp(rest.data(), kMagic, sizeof(kMagic) - 1) != 0 || rest[6] != 0 || rest[7] != 0) {
     return fail(Code::invalid_argument, "Bytes that are no frame.");
   }
-  const size_t json = word(rest, 12), raw = word(rest, 16);
+  if (rest[3] != kMagic[3]) return fail(Code::unsupported, "A frame of another version than this server's.");
+  const size_t head = word(rest, 12), raw = word(rest, 16);
   const auto count = uint8_t(rest[5]);
-  if (json > kMaxFrameJson || raw > kMaxFrameRaw || count > kMaxFrameFds) {
-    return fail(Code::too_large, "A frame of " + std::to_string(json) + " + " + std::to_string(raw) +
+  if (head > kMaxFrameHead || raw > kMaxFrameRaw || count > kMaxFrameFds) {
+    return fail(Code::too_large, "A frame of " + std::to_string(head) + " + " + std::to_string(raw) +
                                      " bytes; the limits are 1 MB + 6 MB.");
   }
-  if (rest.size() < kFrameHeader + json + raw) {
+  if (rest.size() < kFrameHeader + head + raw) {
     if (at_ > 0) {
       buffer_.erase(0, at_);
       at_ = 0;
     }
-    buffer_.reserve(kFrameHeader + json + raw);
+    buffer_.reserve(kFrameHeader + head + raw);
     return std::optional<Frame>{};
   }
   Frame frame;
   frame.type = FrameType(uint8_t(rest[4]));
   frame.id = word(rest, 8);
-  frame.json = rest.substr(kFrameHeader, json);
-  frame.raw = rest.substr(kFrameHeader + json, raw);
+  frame.head = rest.substr(kFrameHeader, head);
+  frame.raw = rest.substr(kFrameHeader + head, raw);
   if (fds_.size() < count) return fail(Code::invalid_argument, "A frame without the descriptors that it names.");
   for (int i = 0; i < count; ++i) {
     frame.fds.push_back(std::move(fds_.front()));
     fds_.pop_front();
   }
-  at_ += kFrameHeader + json + raw;
+  at_ += kFrameHeader + head + raw;
   return std::optional<Frame>(std::move(frame));
 }
 
@@ -70,7 +71,7 @@ std::string encode_frame_header(const Frame& frame) {
   std::memcpy(header.data(), kMagic, sizeof(kMagic));
   header[4] = char(frame.type);
   header[5] = char(frame.fds.size());
-  const uint32_t words[3] = {frame.id, uint32_t(frame.json.size()), uint32_t(frame.raw.size())};
+  const uint32_t words[3] = {frame.id, uint32_t(frame.head.size()), uint32_t(frame.raw.size())};
   std::memcpy(header.data() + 8, words, sizeof(words));
   return header;
 }
@@ -154,8 +155,8 @@ void FrameChannel::send(Frame frame) {
   if (!is_open()) return;
   Outgoing out;
   out.bytes = encode_frame_header(frame);
-  out.bytes.reserve(kFrameHeader + frame.json.size() + frame.raw.size());
-  out.bytes += frame.json;
+  out.bytes.reserve(kFrameHeader + frame.head.size() + frame.raw.size());
+  out.bytes += frame.head;
   out.bytes += frame.raw;
   out.fds = std::move(frame.fds);
   outgoing_.push_back(std::move(out));

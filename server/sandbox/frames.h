@@ -2,7 +2,7 @@
 //
 // Ownership   a FrameChannel owns its socket; the callbacks may destroy it.
 // Threads     the loop thread.
-// Failure     bytes that are no frame, or a frame over a limit, close the channel with the reason.
+// Failure     bytes that are no frame, one of another version, or one over a limit, close the channel with the reason.
 #pragma once
 
 #include <deque>
@@ -45,12 +45,12 @@ enum class FrameType : uint8_t {
 struct Frame {
   FrameType type = FrameType::ready;
   uint32_t id = 0;
-  std::string json, raw;
+  std::string head, raw;  // head: call_headers.h of invoke and result, JSON of all others
   std::vector<UniqueFd> fds;
 };
 
 inline constexpr size_t kFrameHeader = 20;
-inline constexpr size_t kMaxFrameJson = 1 << 20;
+inline constexpr size_t kMaxFrameHead = 1 << 20;
 inline constexpr size_t kMaxFrameRaw = (6 << 20) + 1024;
 inline constexpr size_t kMaxFrameFds = 16;
 

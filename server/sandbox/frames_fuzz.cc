@@ -1,8 +1,10 @@
-// Any bytes an instance may write: cut into frames without a fault, whatever the pieces they arrive in.
+// Any bytes an instance may write: cut into frames without a fault, whatever the pieces they arrive in, and the headers
+// of calls read from them.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
+#include "sandbox/call_headers.h"
 #include "sandbox/frames.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -19,8 +21,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!next.ok()) return 0;
       if (!*next) break;
       const auto& frame = **next;
-      taken += kFrameHeader + frame.json.size() + frame.raw.size();
-      if (taken > bytes.size() || frame.json.size() > kMaxFrameJson || frame.raw.size() > kMaxFrameRaw) abort();
+      taken += kFrameHeader + frame.head.size() + frame.raw.size();
+      if (taken > bytes.size() || frame.head.size() > kMaxFrameHead || frame.raw.size() > kMaxFrameRaw) abort();
+      const auto invoke = parse_invoke_header(frame.head);
+      if (invoke.ok() && encode(*invoke) != frame.head) abort();
+      const auto result = parse_result_header(frame.head);
+      if (result.ok() && (result->handler < sundog::Duration{} || encode(*result).size() != frame.head.size())) abort();
     }
   }
   return 0;

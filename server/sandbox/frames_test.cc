@@ -13,13 +13,13 @@
 namespace sundog::sandbox {
 namespace {
 
-std::string bytes_of(FrameType type, const std::string& json, const std::string& raw) {
+std::string bytes_of(FrameType type, const std::string& head, const std::string& raw) {
   Frame frame;
   frame.type = type;
   frame.id = 7;
-  frame.json = json;
+  frame.head = head;
   frame.raw = raw;
-  return encode_frame_header(frame) + json + raw;
+  return encode_frame_header(frame) + head + raw;
 }
 
 TEST(FrameParser, CutsFramesHoweverTheyArrive) {
@@ -54,6 +54,9 @@ TEST(FrameParser, RefusesWhatIsNoFrame) {
   frame[0] = 'X';
   EXPECT_TRUE(refused(frame)) << "magic";
   frame[0] = 'S';
+  frame[3] = '1';
+  EXPECT_TRUE(refused(frame)) << "an earlier version";
+  frame[3] = '2';
   frame[6] = 1;
   EXPECT_TRUE(refused(frame)) << "reserved bytes";
   frame[6] = 0;
@@ -73,7 +76,7 @@ TEST(FrameChannel, DrainDeliversWhatHasArrivedAndThenTheEnd) {
   FrameChannel channel(loop, std::move(pair->first));
   std::vector<std::string> seen;
   channel.open(
-      {[&](const Frame& frame) { seen.push_back(frame.json); }, [&](const std::string&) { seen.emplace_back("end"); }});
+      {[&](const Frame& frame) { seen.push_back(frame.head); }, [&](const std::string&) { seen.emplace_back("end"); }});
   const auto words = bytes_of(FrameType::parked, "why", "");
   ASSERT_EQ(write(pair->second.get(), words.data(), words.size()), ssize_t(words.size()));
   channel.drain();

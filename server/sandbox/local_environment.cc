@@ -33,7 +33,7 @@ void LocalEnvironment::start(const Limits& limits, Events events) {
                   [this](const std::string&) { end("it ended, last saying: " + last_words_); }});
   Frame frame;
   frame.type = FrameType::configure_environment;
-  frame.json = dump(starting_.environment_configuration(key_));
+  frame.head = dump(starting_.environment_configuration(key_));
   control_->send(std::move(frame));
   starting_.launcher.make_cell(limits, true,
                                [this, limits, here = std::weak_ptr<bool>(here_), &launcher = starting_.launcher,
@@ -72,7 +72,7 @@ void LocalEnvironment::preload(std::vector<std::string> modules) {
   importing_.clear();
   Frame frame;
   frame.type = FrameType::preload;
-  frame.json = dump({{"modules", preloading_}});
+  frame.head = dump({{"modules", preloading_}});
   control_->send(std::move(frame));
   if (preload_limit_ != 0) starting_.loop.cancel(preload_limit_);
   preload_limit_ = starting_.loop.run_after(kPreloadLimit, [this] {
@@ -91,7 +91,7 @@ std::shared_ptr<ExitNote> LocalEnvironment::fork(TemplateFork fork) {
   Frame frame;
   frame.type = FrameType::fork_template;
   frame.id = number;
-  frame.json = dump({{"tmp_megabytes", std::max<int64_t>(1, (fork.tmp_bytes + kMegabyte - 1) / kMegabyte)},
+  frame.head = dump({{"tmp_megabytes", std::max<int64_t>(1, (fork.tmp_bytes + kMegabyte - 1) / kMegabyte)},
                      {"private_tmp", starting_.private_tmp()}});
   for (auto* fd : {&fork.control, &fork.output, &fork.code}) frame.fds.push_back(std::move(*fd));
   for (auto& fd : fork.attach) frame.fds.push_back(std::move(fd));
@@ -101,7 +101,7 @@ std::shared_ptr<ExitNote> LocalEnvironment::fork(TemplateFork fork) {
 }
 
 void LocalEnvironment::on_frame(const Frame& frame) {
-  const auto fields = parse_json(frame.json, "a template's message");
+  const auto fields = parse_json(frame.head, "a template's message");
   if (!fields.ok() || !fields->is_object()) return end("it broke the protocol");
   switch (frame.type) {
     case FrameType::configured:

@@ -2,7 +2,7 @@
 
 #include <csignal>
 
-#include "base/json_writer.h"
+#include "sandbox/call_headers.h"
 #include "sandbox/endings.h"
 
 namespace sundog::sandbox {
@@ -83,16 +83,15 @@ void LocalInstance::invoke(InvokeRequest request, std::function<void(Outcome)> o
   Frame frame;
   frame.type = FrameType::invoke;
   frame.id = ++invocation_;
-  frame.json = JsonWriter(400)
-                   .add("request_id", request.request_id)
-                   .add("deadline_ms", epoch_millis(request.deadline))
-                   .add("arn", request.function_arn)
-                   .add("name", request.function_name)
-                   .add("version", request.version)
-                   .add("memory_mb", request.memory_mb)
-                   .add("client_context", request.client_context)
-                   .add_json("meta", request.meta.is_null() ? "null" : dump(request.meta))
-                   .finish();
+  const std::string meta = request.meta.is_null() ? "" : dump(request.meta);
+  frame.head = encode(InvokeHeader{.deadline_ms = epoch_millis(request.deadline),
+                                   .memory_mb = static_cast<uint32_t>(request.memory_mb),
+                                   .request_id = request.request_id,
+                                   .arn = request.function_arn,
+                                   .name = request.function_name,
+                                   .version = request.version,
+                                   .client_context = request.client_context,
+                                   .meta = meta});
   frame.raw = std::move(request.payload);
   channel_.send(std::move(frame));
 }
@@ -144,7 +143,7 @@ void LocalInstance::on_ready_frame() {
 
 void LocalInstance::on_init_failed(const Frame& frame) {
   if (state_ != State::starting) return broken("The instance's init failed after it was ready.");
-  const auto said = parse_json(frame.json, "an instance's init failure");
+  const auto said = parse_json(frame.head, "an instance's init failure");
   auto failure = init_failure_of(said.ok() ? *said : Json());
   const auto here = here_;
   output_.drain();  // what init printed comes before its failure
@@ -156,22 +155,18 @@ void LocalInstance::on_init_failed(const Frame& frame) {
 
 void LocalInstance::on_result(Frame frame) {
   if (state_ != State::busy || frame.id != invocation_) return broken("The instance answered what was not asked.");
-  const auto header = parse_json(frame.json, "an instance's result");
-  if (!header.ok() || !header->is_object()) return broken("The instance's result has no header.");
-  const auto ok = get_bool(*header, "ok", false);
-  const auto handler = get_int(*header, "handler_ns", 0);
-  const auto cpu = get_int(*header, "cpu_ns", -1);
-  if (!ok.ok() || !handler.ok() || !cpu.ok()) return broken("The instance's result has a malformed header.");
+  const auto header = parse_result_header(frame.head);
+  if (!header.ok()) return broken("The instance's result has a malformed header.");
   const auto here = here_;
   output_.drain();  // what the handler printed comes before its answer
   if (!*here || state_ != State::busy) return;
   Outcome outcome;
-  outcome.kind = *ok ? Outcome::Kind::ok : Outcome::Kind::handler_error;
+  outcome.kind = header->ok ? Outcome::Kind::ok : Outcome::Kind::handler_error;
   outcome.payload = std::move(frame.raw);
   // The instance measures itself, but cannot claim more than passed here.
   const Duration passed = clock_.mono() - invoked_;
-  outcome.consumption.handler = std::clamp(Duration(*handler), Duration{}, passed);
-  outcome.consumption.cpu = *cpu >= 0 ? Duration(*cpu) : consumed().cpu;
+  outcome.consumption.handler = std::min(header->handler, passed);
+  outcome.consumption.cpu = header->cpu ? *header->cpu : consumed().cpu;
   outcome.consumption.peak_memory_bytes = parts_.cell.peak_bytes();
   state_ = State::idle;
   std::exchange(on_done_, nullptr)(std::move(outcome));
@@ -179,7 +174,7 @@ void LocalInstance::on_result(Frame frame) {
 
 void LocalInstance::on_host_call(Frame frame) {
   if (state_ != State::busy) return broken("The instance called its host while nothing runs.");
-  auto header = parse_json(frame.json, "an instance's host call");
+  auto header = parse_json(frame.head, "an instance's host call");
   if (!header.ok() || !header->is_object()) return broken("The instance's host call has no header.");
   auto name = get_string(*header, "call");
   if (!name.ok()) return broken("The instance's host call has no name.");
@@ -195,14 +190,14 @@ void LocalInstance::answer_host_call(uint32_t id, Result<HostReply> reply) {
   frame.type = FrameType::host_reply;
   frame.id = id;
   if (reply.ok()) {
-    frame.json = dump({{"ok", true}, {"result", reply->result}});
+    frame.head = dump({{"ok", true}, {"result", reply->result}});
     frame.fds = std::move(reply->fds);
   } else {
-    frame.json = dump({{"ok", false}, {"error", error_json(reply.error())}});
+    frame.head = dump({{"ok", false}, {"error", error_json(reply.error())}});
   }
-  if (frame.json.size() > kMaxFrameJson) {
+  if (frame.head.size() > kMaxFrameHead) {
     frame.fds.clear();
-    frame.json = dump({{"ok", false}, {"error", error_json(fail(Code::too_large, "The reply is over 1 MB."))}});
+    frame.head = dump({{"ok", false}, {"error", error_json(fail(Code::too_large, "The reply is over 1 MB."))}});
   }
   channel_.send(std::move(frame));
 }

@@ -210,7 +210,7 @@ void LocalTemplate::finish_start(Result<std::shared_ptr<TemplateStart>> result) 
 }
 
 void LocalTemplate::on_frame(const Frame& frame) {
-  auto fields = parse_json(frame.json, "a template's message");
+  auto fields = parse_json(frame.head, "a template's message");
   if (!fields.ok() || !fields->is_object()) return on_gone();
   if (frame.type == FrameType::configured && on_started_) {
     configured_ = true;
@@ -350,7 +350,7 @@ void LocalTemplate::fork_in(Cell cell, Fork request) {
   Frame frame;
   frame.type = FrameType::fork;
   frame.id = number;
-  frame.json = "{}";
+  frame.head = "{}";
   frame.fds.push_back(std::move(sockets->second));
   frame.fds.push_back(std::move(pipe->second));
   for (auto& fd : cell.attach) frame.fds.push_back(std::move(fd));

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <ctime>
 
+#include "sandbox/call_headers.h"
 #include "sandbox/launcher/fd_message.h"
 
 namespace sundog::sandbox {
@@ -44,18 +45,18 @@ Error let_go() {
 
 }  // namespace
 
-Status NativeInstance::send(FrameType type, uint32_t id, const Json& json, std::string_view raw,
+Status NativeInstance::send(FrameType type, uint32_t id, std::string head, std::string_view raw,
                             std::vector<UniqueFd> fds) {
   Frame frame;
   frame.type = type;
   frame.id = id;
-  frame.json = dump(json);
+  frame.head = std::move(head);
   frame.raw = raw;
   frame.fds = std::move(fds);
-  if (frame.json.size() > kMaxFrameJson || frame.raw.size() > kMaxFrameRaw) {
+  if (frame.head.size() > kMaxFrameHead || frame.raw.size() > kMaxFrameRaw) {
     return fail(Code::too_large, "An answer of " + std::to_string(frame.raw.size()) + " bytes; the limit is 6 MB.");
   }
-  const std::string bytes = encode_frame_header(frame) + frame.json + frame.raw;
+  const std::string bytes = encode_frame_header(frame) + frame.head + frame.raw;
   std::vector<int> numbers;
   for (const auto& fd : frame.fds) numbers.push_back(fd.get());
   for (size_t at = 0; at < bytes.size();) {
@@ -91,12 +92,12 @@ Result<std::optional<Frame>> NativeInstance::receive() {
 }
 
 Status NativeInstance::ready() {
-  return send(FrameType::ready, 0, {{"pid", getpid()}}, {});
+  return send(FrameType::ready, 0, dump({{"pid", getpid()}}), {});
 }
 
 Status NativeInstance::init_failed(const InitFailure& failure) {
   return send(FrameType::init_failed, 0,
-              {{"type", failure.type}, {"message", failure.message}, {"stack", failure.stack}}, {});
+              dump({{"type", failure.type}, {"message", failure.message}, {"stack", failure.stack}}), {});
 }
 
 Result<std::optional<NativeInvocation>> NativeInstance::next() {
@@ -104,20 +105,18 @@ Result<std::optional<NativeInvocation>> NativeInstance::next() {
   if (!frame) return std::optional<NativeInvocation>{};
   if (frame->type != FrameType::invoke)
     return fail(Code::internal, "The server sent no invocation to an idle instance.");
-  SUNDOG_TRY(header, parse_json(frame->json, "an invocation's header"));
+  SUNDOG_TRY(header, parse_invoke_header(frame->head));
   running_ = {};
   running_.id = frame->id;
-  SUNDOG_TRY(request_id, get_string(header, "request_id", ""));
-  SUNDOG_TRY(deadline_ms, get_int(header, "deadline_ms", 0));
-  SUNDOG_TRY(memory_mb, get_int(header, "memory_mb", 0));
-  SUNDOG_TRY(function_arn, get_string(header, "arn", ""));
-  SUNDOG_TRY(client_context, get_string(header, "client_context", ""));
-  running_.request_id = request_id;
-  running_.function_arn = function_arn;
-  running_.client_context = client_context;
-  running_.deadline = from_epoch_millis(deadline_ms);
-  running_.memory_mb = int(memory_mb);
-  running_.meta = header.value("meta", Json());
+  running_.request_id = header.request_id;
+  running_.function_arn = header.arn;
+  running_.client_context = header.client_context;
+  running_.deadline = from_epoch_millis(header.deadline_ms);
+  running_.memory_mb = static_cast<int>(header.memory_mb);
+  if (!header.meta.empty()) {
+    SUNDOG_TRY(meta, parse_json(header.meta, "an invocation's meta"));
+    running_.meta = std::move(meta);
+  }
   running_.payload = std::move(frame->raw);
   streamed_ = false;
   started_ns_ = now_ns();
@@ -127,14 +126,14 @@ Result<std::optional<NativeInvocation>> NativeInstance::next() {
 
 Result<HostReply> NativeInstance::call(std::string name, Json arguments, std::vector<UniqueFd> fds) {
   const uint32_t id = next_call_++;
-  SUNDOG_CHECK(send(FrameType::host_call, id, {{"call", std::move(name)}, {"arguments", std::move(arguments)}}, {},
-                    std::move(fds)));
+  SUNDOG_CHECK(send(FrameType::host_call, id, dump({{"call", std::move(name)}, {"arguments", std::move(arguments)}}),
+                    {}, std::move(fds)));
   SUNDOG_TRY(frame, receive());
   if (!frame) return let_go();
   if (frame->type != FrameType::host_reply || frame->id != id) {
     return fail(Code::internal, "The server sent something else than the reply.");
   }
-  SUNDOG_TRY(reply, parse_json(frame->json, "a host reply"));
+  SUNDOG_TRY(reply, parse_json(frame->head, "a host reply"));
   SUNDOG_TRY(ok, get_bool(reply, "ok", false));
   if (ok) return HostReply{reply.value("result", Json()), std::move(frame->fds)};
   const auto error = reply.value("error", Json::object());
@@ -168,7 +167,7 @@ Result<Json> NativeInstance::commit(const HostFile& file) {
 
 Status NativeInstance::stream(std::string_view piece) {
   streamed_ = true;
-  return send(FrameType::stream, running_.id, Json::object(), piece);
+  return send(FrameType::stream, running_.id, "{}", piece);
 }
 
 Status NativeInstance::answer(Result<std::string> answer) {
@@ -176,22 +175,20 @@ Status NativeInstance::answer(Result<std::string> answer) {
     answer = fail(Code::too_large, "Response payload size (" + std::to_string(answer->size()) +
                                        " bytes) exceeded the maximum allowed payload size (6 MB).");
   }
-  const Json header = {{"ok", answer.ok()},
-                       {"handler_ns", now_ns() - started_ns_},
-                       {"cpu_ns", used_ns() - cpu_ns_},
-                       {"streamed", streamed_}};
-  if (answer.ok()) return send(FrameType::result, running_.id, header, *answer);
+  const std::string head =
+      encode(ResultHeader{answer.ok(), streamed_, Duration{now_ns() - started_ns_}, Duration{used_ns() - cpu_ns_}});
+  if (answer.ok()) return send(FrameType::result, running_.id, head, *answer);
   const auto& error = answer.error();
   const Json shape = {{"errorMessage", error.text()},
                       {"errorType", name(error.code)},
                       {"requestId", running_.request_id},
                       {"stackTrace", Json::array()}};
-  return send(FrameType::result, running_.id, header, dump(shape));
+  return send(FrameType::result, running_.id, head, dump(shape));
 }
 
 Status NativeInstance::answer_as_is(bool ok, std::string_view payload) {
-  const Json header = {{"ok", ok}, {"handler_ns", now_ns() - started_ns_}, {"streamed", streamed_}};
-  return send(FrameType::result, running_.id, header, payload);
+  const Duration taken{now_ns() - started_ns_};
+  return send(FrameType::result, running_.id, encode(ResultHeader{ok, streamed_, taken, std::nullopt}), payload);
 }
 
 int serve_native(const std::function<Result<std::string>(NativeInstance&, const NativeInvocation&)>& handler) {

@@ -62,7 +62,7 @@ class NativeInstance {
   Status answer_as_is(bool ok, std::string_view payload);
 
  private:
-  Status send(FrameType type, uint32_t id, const Json& json, std::string_view raw, std::vector<UniqueFd> fds = {});
+  Status send(FrameType type, uint32_t id, std::string head, std::string_view raw, std::vector<UniqueFd> fds = {});
   Result<std::optional<Frame>> receive();
 
   UniqueFd socket_;

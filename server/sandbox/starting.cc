@@ -111,7 +111,7 @@ Frame Starting::configuration(const TemplateSpec& spec, bool alone) const {
   for (size_t i = 0; i < spec.site_packages.size(); ++i) paths.push_back(environment_folder(i));
   Frame frame;
   frame.type = FrameType::configure;
-  frame.json = dump({{"handler", spec.handler},
+  frame.head = dump({{"handler", spec.handler},
                      {"paths", paths},
                      {"environment", spec.environment},
                      {"tmp_options", "size=" + std::to_string((spec.limits.tmp_bytes + 1023) / 1024) + "k,mode=1777"},

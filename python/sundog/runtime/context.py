@@ -34,21 +34,33 @@ class ClientContext:
 class Context:
     """One invocation. `meta` is for Sundog's own handlers and None in a user's."""
 
-    def __init__(self, header: dict[str, Any]) -> None:
-        self.aws_request_id: str = header["request_id"]
-        self.function_name: str = header["name"]
-        self.function_version: str = header["version"]
-        self.invoked_function_arn: str = header["arn"]
-        self.memory_limit_in_mb: str = str(header["memory_mb"])
-        self.identity = CognitoIdentity()
+    def __init__(
+        self,
+        request_id: str,
+        deadline_ms: int,
+        arn: str,
+        name: str,
+        version: str,
+        memory_mb: int,
+        client_context: str,
+        meta: str,
+    ) -> None:
+        self.aws_request_id = request_id
+        self.function_name = name
+        self.function_version = version
+        self.invoked_function_arn = arn
+        self.memory_limit_in_mb = str(memory_mb)
         self.client_context: ClientContext | None = None
-        self.meta: Any = header.get("meta")
-        self._deadline_ms: int = header["deadline_ms"]
-        fields = header.get("client_context")
-        if fields:
-            parsed = json.loads(fields) if isinstance(fields, str) else fields
-            if isinstance(parsed, dict):
-                self.client_context = ClientContext(parsed)
+        self.meta: Any = json.loads(meta) if meta else None
+        self._deadline_ms = deadline_ms
+        if client_context:
+            fields = json.loads(client_context)
+            if isinstance(fields, dict):
+                self.client_context = ClientContext(fields)
+
+    @cached_property
+    def identity(self) -> CognitoIdentity:
+        return CognitoIdentity()
 
     @cached_property
     def log_group_name(self) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any, NoReturn
@@ -15,6 +13,8 @@ from sundog.runtime.context import Context
 from sundog.runtime.failures import handler_error, init_failure
 
 Handler = Callable[[Any, Context], Any]
+# As _native.next_invocation() gives it: id, payload, Context's arguments, and the clocks at its begin.
+Call = tuple[int, bytes, str, int, str, str, str, int, str, str, int, int]
 
 
 class AnswerFault(Exception):
@@ -37,7 +37,7 @@ def _event_of(raw: bytes) -> Any:
     if not raw:
         return {}
     try:
-        return json.loads(raw.decode())
+        return wire.unmarshal(raw)
     except ValueError as error:
         raise AnswerFault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
 
@@ -71,15 +71,15 @@ class RequestIds:
     current = ""
 
 
-def _run(socket: int, number: int, header: bytes, raw: bytes, handler: Handler) -> None:
-    fields = json.loads(header)
-    RequestIds.current = fields["request_id"]
+def _run(socket: int, call: Call, handler: Handler) -> None:
+    number, raw = call[:2]
+    context = Context(*call[2:10])
+    RequestIds.current = context.aws_request_id
     host._channel.running = True
     raw_handler = bool(getattr(handler, "__sundog_raw__", False))
     ok, streamed = True, False
-    started, cpu = time.perf_counter_ns(), _native.cpu_ns()
     try:
-        answer = handler(raw if raw_handler else _event_of(raw), Context(fields))
+        answer = handler(raw if raw_handler else _event_of(raw), context)
         if isinstance(answer, GeneratorType):
             streamed = True
             _send_pieces(socket, number, answer)
@@ -98,9 +98,8 @@ def _run(socket: int, number: int, header: bytes, raw: bytes, handler: Handler) 
         print(f"[ERROR] {type(error).__name__}: {error}", file=sys.stderr)
     finally:
         host._channel.running = False
-    taken, cpu = time.perf_counter_ns() - started, _native.cpu_ns() - cpu
     _flush()
-    _native.send(socket, wire.RESULT, number, wire.result_header(ok, taken, cpu, streamed), data[: wire.MAX_ANSWER])
+    _native.answer(socket, number, ok, streamed, data[: wire.MAX_ANSWER], *call[10:])
 
 
 def _restore() -> dict[str, Any] | None:
@@ -115,13 +114,12 @@ def _restore() -> dict[str, Any] | None:
     return None
 
 
-def _answer_with(socket: int, number: int, header: bytes, failure: dict[str, Any]) -> NoReturn:
+def _answer_with(socket: int, call: Call, failure: dict[str, Any]) -> NoReturn:
     """The invocation that this instance was made for gets the failure; there is no second one."""
-    error = {"errorMessage": failure["message"], "errorType": failure["type"],
-             "requestId": json.loads(header)["request_id"], "stackTrace": failure["stack"]}  # fmt: skip
+    error = {"errorMessage": failure["message"], "errorType": failure["type"], "requestId": call[2],
+             "stackTrace": failure["stack"]}  # fmt: skip
     _flush()
-    result = {"ok": False, "handler_ns": 0, "cpu_ns": 0, "streamed": False}
-    _native.send(socket, wire.RESULT, number, wire.to_json(result), wire.marshal(error)[: wire.MAX_ANSWER])
+    _native.answer(socket, call[0], False, False, wire.marshal(error)[: wire.MAX_ANSWER], *call[10:])
     os._exit(1)
 
 
@@ -133,17 +131,12 @@ def serve(socket: int, handler: Handler) -> NoReturn:
         host._channel.socket = socket
         _native.send(socket, wire.READY, 0, wire.to_json({"pid": os.getpid()}), b"")
         while True:
-            frame = _native.receive(socket)
-            if frame is None:
+            call = _native.next_invocation(socket)
+            if call is None:
                 break
-            kind, number, header, raw, fds = frame
-            for fd in fds:
-                os.close(fd)
-            if kind != wire.INVOKE:
-                raise RuntimeError(f"The host sent a frame of type {kind} to an idle instance.")
             if failure is not None:
-                _answer_with(socket, number, header, failure)
-            _run(socket, number, header, raw, handler)
+                _answer_with(socket, call, failure)
+            _run(socket, call, handler)
     except SystemExit as error:
         if isinstance(error.code, int):
             status = error.code & 0xFF

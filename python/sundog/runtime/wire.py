@@ -1,6 +1,6 @@
 """What travels on the sockets of an instance and of a template: frame types, limits, JSON as bytes.
 
-The frames themselves are read and written by `_native`; docs/formats/instance.md describes them.
+The frames themselves are read and written by `_native`, a call's two wholly; docs/formats/instance.md describes them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-READY, INVOKE, RESULT, HOST_CALL, HOST_REPLY, STREAM = 1, 2, 3, 4, 5, 6
+READY, HOST_CALL, HOST_REPLY, STREAM = 1, 4, 5, 6  # INVOKE and RESULT are _native's
 # Between server and template only.
 CONFIGURE, PARKED, FORK, FORKED, EXITED, CONFIGURED = 16, 17, 18, 19, 20, 21
 # Between server and an environment's template.
@@ -24,16 +24,25 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def result_header(ok: bool, handler_ns: int, cpu_ns: int, streamed: bool) -> bytes:
-    """The header of a RESULT: written with every answer, so without an encoder."""
-    words = ("false", "true")
-    return f'{{"ok":{words[ok]},"handler_ns":{handler_ns},"cpu_ns":{cpu_ns},"streamed":{words[streamed]}}}'.encode()
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+_decode = json.JSONDecoder().raw_decode
+
+
+def unmarshal(raw: bytes) -> Any:
+    """What a handler gets as its event; ValueError if it is no JSON in UTF-8."""
+    text = raw.decode()
+    try:
+        value, end = _decode(text)
+        if end == len(text):
+            return value
+    except ValueError:
+        pass
+    return json.loads(text)  # with white space around it, or wrong
 
 
 _encode = json.JSONEncoder(default=_plain).encode

@@ -13,6 +13,7 @@
 #include "base/crypto.h"
 #include "base/file.h"
 #include "base/ids.h"
+#include "sandbox/call_headers.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -123,12 +124,12 @@ class RuntimeApiTest : public ::testing::Test {
     Frame frame;
     frame.type = FrameType::invoke;
     frame.id = ++invocations_;
-    frame.json = dump(Json{{"request_id", id},
-                           {"deadline_ms", 1'700'000'000'123},
-                           {"arn", "arn:aws:lambda:local:000000000000:function:f"},
-                           {"client_context", "{\"custom\":\n1}"}});
+    frame.head = encode(InvokeHeader{.deadline_ms = 1'700'000'000'123,
+                                     .request_id = id,
+                                     .arn = "arn:aws:lambda:local:000000000000:function:f",
+                                     .client_context = "{\"custom\":\n1}"});
     frame.raw = std::move(payload);
-    const std::string bytes = encode_frame_header(frame) + frame.json + frame.raw;
+    const std::string bytes = encode_frame_header(frame) + frame.head + frame.raw;
     ASSERT_EQ(send(server_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), ssize_t(bytes.size()));
   }
   Frame frame() {
@@ -147,9 +148,10 @@ class RuntimeApiTest : public ::testing::Test {
   Json result(bool ok) {
     const auto last = frame();
     EXPECT_EQ(last.type, FrameType::result);
-    const auto header = *parse_json(last.json, "header");
-    EXPECT_EQ(header["ok"], ok) << last.raw;
-    EXPECT_FALSE(header.contains("cpu_ns"));
+    const auto header = parse_result_header(last.head);
+    EXPECT_TRUE(header.ok());
+    EXPECT_EQ(header->ok, ok) << last.raw;
+    EXPECT_FALSE(header->cpu.has_value());
     raw_ = last.raw;
     const auto body = parse_json(last.raw, "result");
     return body.ok() ? *body : Json();
@@ -157,7 +159,7 @@ class RuntimeApiTest : public ::testing::Test {
   Json init_failure() {
     const auto last = frame();
     EXPECT_EQ(last.type, FrameType::init_failed);
-    return *parse_json(last.json, "failure");
+    return *parse_json(last.head, "failure");
   }
 
   Path folder_;
@@ -275,7 +277,7 @@ TEST_F(RuntimeApiTest, AnswersStream) {
   EXPECT_EQ(frame().raw, "second");
   const auto end = frame();
   EXPECT_EQ(end.type, FrameType::result);
-  EXPECT_EQ((*parse_json(end.json, "header"))["streamed"], true);
+  EXPECT_TRUE(parse_result_header(end.head)->streamed);
 }
 
 TEST_F(RuntimeApiTest, AStreamMayEndWithAnError) {
