@@ -1,5 +1,6 @@
 #include "frames.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -100,6 +101,11 @@ Read read_frame(int socket, Frame& out) {
 }
 
 Read read_lone_frame(int socket, Frame& out) {
+  // Not in recvmsg(2): who sleeps there is woken once more for nothing, when the peer takes what we have sent last.
+  pollfd wait{socket, POLLIN, 0};
+  while (poll(&wait, 1, -1) < 0) {
+    if (errno != EINTR) return Read::failed;
+  }
   char bytes[4096];
   size_t have = 0;
   while (have < kHeader) {
