@@ -132,6 +132,7 @@ def server_command(
     pyarrow: Path,
     log_level: str = "",
     no_metrics: bool = False,
+    no_prebuild: bool = False,
     strict: bool = False,
     until_stdin_ends: bool = False,
 ) -> list[str]:
@@ -160,7 +161,12 @@ def server_command(
     command += ["--uv", uv, "--pyarrow", str(pyarrow)]
     if log_level:
         command += ["--log-level", log_level]
-    flags = {"--no-metrics": no_metrics, "--strict": strict, "--until-stdin-ends": until_stdin_ends}
+    flags = {
+        "--no-metrics": no_metrics,
+        "--no-prebuild": no_prebuild,
+        "--strict": strict,
+        "--until-stdin-ends": until_stdin_ends,
+    }
     return command + [flag for flag, given in flags.items() if given]
 
 

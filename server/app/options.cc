@@ -72,6 +72,8 @@ void declare(CLI::App& cli, Raw& raw, Options& options) {
   cli.add_option("--idle-environment", raw.idle_environment,
                  "Seconds after which an environment's template without functions ends")
       ->capture_default_str();
+  cli.add_flag("--no-prebuild", options.no_prebuild,
+               "Build a deployed version's template when it is called first, not in the background");
   cli.add_flag("--no-metrics", options.closed_metrics, "Ask for a key on /metrics");
   cli.add_flag("--until-stdin-ends", options.until_stdin_ends,
                "Stop when standard input ends, as it does with the program that holds the pipe's other end");

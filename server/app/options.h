@@ -28,7 +28,8 @@ struct Options {
   Millis queue_limit{10'000};     // how long an invocation waits for an instance before 429
   Millis idle_instance{1'000}, idle_template{14'400'000}, idle_environment{300'000};
   int parked_most = 16;
-  int64_t memory_mb = 0;  // for all instances; 0: 70 % of the machine's
+  bool no_prebuild = false;  // templates of deployed versions are built for their first call only
+  int64_t memory_mb = 0;     // for all instances; 0: 70 % of the machine's
   // Of the server's own environment: which of its kernels a mathematics library takes. With the same choice an instance
   // and a client on one machine compute the same to the bit.
   std::map<std::string, std::string> arithmetic;

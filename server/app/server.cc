@@ -193,6 +193,7 @@ Status WholeServer::open_runtime() {
   options.idle_instance = options_.idle_instance;
   options.idle_template = options_.idle_template;
   options.parked_most = options_.parked_most;
+  options.prebuild = !options_.no_prebuild;
   options.variables = options_.arithmetic;
   options.runtime_api = options_.runtime_api;
   invoker_ = invoke::make_invoker(loop_, clock_, *io_, log_, *sandbox_, *functions_, *environments_, *blobs_, *ledger_,

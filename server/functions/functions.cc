@@ -96,7 +96,8 @@ void StoredFunctions::reload(const Key& key) {
     replace(key, nullptr);
 }
 
-Result<FunctionStatePtr> StoredFunctions::change(const std::string& tenant, const std::string& name, const Edit& edit) {
+Result<StoredFunctions::Change> StoredFunctions::change(const std::string& tenant, const std::string& name,
+                                                        const Edit& edit) {
   const Key key{tenant, name};
   const std::lock_guard lock(write_mutex_);
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
@@ -110,7 +111,7 @@ Result<FunctionStatePtr> StoredFunctions::change(const std::string& tenant, cons
     if (committed.ok()) {
       next->revision = *committed;
       replace(key, next);
-      return FunctionStatePtr(next);
+      return Change{current, next};
     }
     if (committed.error().code != Code::conflict && committed.error().code != Code::already_exists) {
       return committed.error();
@@ -132,6 +133,33 @@ void StoredFunctions::changed(const std::string& tenant, const std::string& name
 void StoredFunctions::on_change(std::function<void(const std::string& tenant, const std::string& name)> callback) {
   const std::lock_guard lock(callbacks_mutex_);
   callbacks_.push_back(std::move(callback));
+}
+
+void StoredFunctions::on_deploy(std::function<void(const VersionPtr& version)> callback) {
+  const std::lock_guard lock(callbacks_mutex_);
+  deploy_callbacks_.push_back(std::move(callback));
+}
+
+void StoredFunctions::deployed(const Change& change) {
+  const auto running = [](const FunctionState& state) {
+    std::map<std::string, VersionPtr> all;  // by identity
+    const auto add = [&](const VersionPtr& version) {
+      if (version->state == State::active) all.emplace(version->identity(), version);
+    };
+    add(state.previous ? state.previous : state.latest);
+    for (const auto& [number, published] : state.versions) add(published.version);
+    return all;
+  };
+  const auto before = change.before ? running(*change.before) : std::map<std::string, VersionPtr>{};
+  std::vector<std::function<void(const VersionPtr&)>> callbacks;
+  {
+    const std::lock_guard lock(callbacks_mutex_);
+    callbacks = deploy_callbacks_;
+  }
+  for (const auto& [identity, version] : running(*change.now)) {
+    if (before.contains(identity)) continue;
+    for (const auto& callback : callbacks) callback(version);
+  }
 }
 
 Status StoredFunctions::check_zip_size(const std::string& zip) const {
@@ -197,9 +225,9 @@ Result<Version> StoredFunctions::create(const std::string& tenant, Config config
   SUNDOG_TRY(first, first_version(tenant, std::move(config), zip));
   Version answer = first;
   const std::string environment = first.config.environment_id;
+  const auto state = std::make_shared<FunctionState>();
   {
     const std::lock_guard lock(write_mutex_);
-    auto state = std::make_shared<FunctionState>();
     SUNDOG_TRY(number, next_number(tenant, name));
     state->next_version = number;
     state->latest = std::make_shared<const Version>(std::move(first));
@@ -221,6 +249,7 @@ Result<Version> StoredFunctions::create(const std::string& tenant, Config config
   // Its environment may have become ready between the look at it and the commit.
   if (answer.state == State::pending) settle(environment);
   changed(tenant, name);
+  deployed({nullptr, state});
   return answer;
 }
 
@@ -263,19 +292,20 @@ Result<Version> StoredFunctions::update_code(const std::string& tenant, const st
   SUNDOG_TRY(pin, code_.add(zip, candidate.code_blob));
   SUNDOG_CHECK(blobs_.put(zip));
   Version answer;
-  SUNDOG_CHECK(change(tenant, name, [&](FunctionState& state, std::vector<store::Write>& writes) -> Status {
-    if (!revision_id.empty() && state.latest->revision_id != revision_id) return stale_revision();
-    SUNDOG_CHECK(check_settled(state));
-    Version next = *state.latest;
-    next.code_blob = candidate.code_blob;
-    next.code_sha256 = candidate.code_sha256;
-    next.code_bytes = candidate.code_bytes;
-    next.code_folder = candidate.code_folder;
-    install(state, std::move(next));
-    answer = publish ? publish_latest(state, writes, state.latest->config.description) : *state.latest;
-    return done;
-  }));
+  SUNDOG_TRY(made, change(tenant, name, [&](FunctionState& state, std::vector<store::Write>& writes) -> Status {
+               if (!revision_id.empty() && state.latest->revision_id != revision_id) return stale_revision();
+               SUNDOG_CHECK(check_settled(state));
+               Version next = *state.latest;
+               next.code_blob = candidate.code_blob;
+               next.code_sha256 = candidate.code_sha256;
+               next.code_bytes = candidate.code_bytes;
+               next.code_folder = candidate.code_folder;
+               install(state, std::move(next));
+               answer = publish ? publish_latest(state, writes, state.latest->config.description) : *state.latest;
+               return done;
+             }));
   changed(tenant, name);
+  deployed(made);
   sweep();
   return answer;
 }
@@ -283,22 +313,23 @@ Result<Version> StoredFunctions::update_code(const std::string& tenant, const st
 Result<Version> StoredFunctions::update_config(const std::string& tenant, const std::string& name,
                                                const std::string& revision_id, std::function<Status(Config&)> edit) {
   Version answer;
-  SUNDOG_CHECK(change(tenant, name, [&](FunctionState& state, std::vector<store::Write>&) -> Status {
-    if (!revision_id.empty() && state.latest->revision_id != revision_id) return stale_revision();
-    SUNDOG_CHECK(check_settled(state));
-    Version next = *state.latest;
-    SUNDOG_CHECK(edit(next.config));
-    next.config.name = name;
-    SUNDOG_CHECK(check_config(next.config));
-    SUNDOG_CHECK(check_environment(next.config));
-    install(state, std::move(next));
-    answer = *state.latest;
-    return done;
-  }));
+  SUNDOG_TRY(made, change(tenant, name, [&](FunctionState& state, std::vector<store::Write>&) -> Status {
+               if (!revision_id.empty() && state.latest->revision_id != revision_id) return stale_revision();
+               SUNDOG_CHECK(check_settled(state));
+               Version next = *state.latest;
+               SUNDOG_CHECK(edit(next.config));
+               next.config.name = name;
+               SUNDOG_CHECK(check_config(next.config));
+               SUNDOG_CHECK(check_environment(next.config));
+               install(state, std::move(next));
+               answer = *state.latest;
+               return done;
+             }));
   if (answer.state == State::pending || answer.update == UpdateStatus::in_progress) {
     settle(answer.config.environment_id);
   }
   changed(tenant, name);
+  deployed(made);
   return answer;
 }
 

@@ -99,6 +99,9 @@ class Functions {
 
   // Called after a version changed, was removed or became active, so that what runs the old one can end. Any thread.
   virtual void on_change(std::function<void(const std::string& tenant, const std::string& name)> callback) = 0;
+  // Called after on_change's callbacks, once a version can run that could not before: it was created, changed or
+  // published, and its environment is built. What was deployed before this process began is not told. Any thread.
+  virtual void on_deploy(std::function<void(const VersionPtr& version)> callback) = 0;
   // invoke/ reports an init that failed or works again: shown as State::failed with the reason, or active.
   virtual void report_init(const Version& version, const std::optional<sandbox::InitFailure>& failure) = 0;
 };

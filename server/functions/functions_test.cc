@@ -43,6 +43,10 @@ class FunctionsTest : public testing::Test {
       const std::lock_guard lock(mutex_);
       changes_.push_back(name);
     });
+    functions_->on_deploy([this](const VersionPtr& version) {
+      const std::lock_guard lock(mutex_);
+      deploys_.push_back(version->config.name + ":" + version->version);
+    });
   }
 
   Version create(const std::string& name, bool publish = false) {
@@ -71,7 +75,7 @@ class FunctionsTest : public testing::Test {
   std::unique_ptr<store::Catalog> catalog_;
   std::unique_ptr<store::Blobs> blobs_;
   std::mutex mutex_;
-  std::vector<std::string> changes_;
+  std::vector<std::string> changes_, deploys_;
   std::unique_ptr<Functions> functions_;
 };
 
@@ -263,6 +267,41 @@ TEST_F(FunctionsTest, WhileAnUpdateIsInProgressTheOldVersionRuns) {
   environments_.set({.id = "e1", .state = Environment::State::ready});
   EXPECT_EQ(functions_->get("acme", "risk", "")->update, UpdateStatus::successful);
   EXPECT_EQ(functions_->resolve("acme", "risk", "", 0)->version->config.environment_id, "e1");
+}
+
+TEST_F(FunctionsTest, TellsOfEachVersionOnceItCanRun) {
+  const auto told = [&] { return std::exchange(deploys_, {}); };
+  const Version made = create("risk");
+  EXPECT_THAT(told(), ElementsAre("risk:$LATEST"));
+  ASSERT_TRUE(functions_->publish("acme", "risk", "", "", "").ok());
+  EXPECT_THAT(told(), ElementsAre("risk:1"));
+  ASSERT_TRUE(functions_->update_code("acme", "risk", handler_zip("z = 1"), true, "", false).ok());
+  EXPECT_THAT(told(), ElementsAre("risk:$LATEST", "risk:2"));
+  describe("risk", "b");
+  EXPECT_THAT(told(), ElementsAre("risk:$LATEST"));
+  functions_->report_init(*functions_->get("acme", "risk", ""), sandbox::InitFailure{"Runtime.ExitError", "1", {}});
+  functions_->report_init(*functions_->get("acme", "risk", ""), std::nullopt);
+  ASSERT_TRUE(functions_->set_reserved_concurrency("acme", "risk", 3).ok());
+  ASSERT_TRUE(functions_->create_alias("acme", "risk", {.name = "live", .version = "1"}).ok());
+  reopen();
+  EXPECT_THAT(told(), ElementsAre());
+  environments_.set({.id = "e1", .python = "3.11", .state = Environment::State::building});
+  auto config = config_named("later");
+  config.environment_id = "e1";
+  ASSERT_TRUE(functions_->create("acme", config, handler_zip(), true).ok());
+  EXPECT_THAT(told(), ElementsAre());
+  environments_.set({.id = "e1", .python = "3.11", .state = Environment::State::ready});
+  EXPECT_THAT(told(), ElementsAre("later:$LATEST", "later:1"));
+}
+
+TEST_F(FunctionsTest, WhatFailedAtInitMayBePublishedAndIsTriedAnew) {
+  const Version made = create("risk");
+  functions_->report_init(made, sandbox::InitFailure{"Runtime.ExitError", "no database yet", {}});
+  const auto one = functions_->publish("acme", "risk", "", "", "");
+  ASSERT_TRUE(one.ok()) << one.error().text();
+  EXPECT_EQ(one->state, State::active);
+  EXPECT_EQ(one->state_reason, "");
+  EXPECT_EQ(functions_->get("acme", "risk", "")->state, State::failed);
 }
 
 TEST_F(FunctionsTest, AFailedInitIsShownUntilItWorksAgain) {

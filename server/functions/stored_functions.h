@@ -55,6 +55,7 @@ class StoredFunctions final : public Functions {
                            double dice) const override;
   void add_builtin(Version version) override;
   void on_change(std::function<void(const std::string& tenant, const std::string& name)> callback) override;
+  void on_deploy(std::function<void(const VersionPtr& version)> callback) override;
   void report_init(const Version& version, const std::optional<sandbox::InitFailure>& failure) override;
 
   // Reads every record, extracts what code is missing, and settles what waits for an environment.
@@ -72,9 +73,14 @@ class StoredFunctions final : public Functions {
   Result<FunctionStatePtr> find(const std::string& tenant, const std::string& name) const;
   void replace(const Key& key, FunctionStatePtr state);  // null removes
   void reload(const Key& key);
+  struct Change {
+    FunctionStatePtr before, now;  // before: null if there was no such function
+  };
   // Edits a copy of the function's state and commits it with what the edit writes; again if another writer came first.
-  Result<FunctionStatePtr> change(const std::string& tenant, const std::string& name, const Edit& edit);
+  Result<Change> change(const std::string& tenant, const std::string& name, const Edit& edit);
   void changed(const std::string& tenant, const std::string& name);
+  // Tells of the versions that can run now and could not before.
+  void deployed(const Change& change);
 
   Result<Version> first_version(const std::string& tenant, Config config, const std::string& zip) const;
   Result<int64_t> next_number(const std::string& tenant, const std::string& name) const;
@@ -108,6 +114,7 @@ class StoredFunctions final : public Functions {
   std::shared_ptr<const Snapshot> snapshot_ = std::make_shared<Snapshot>();
   std::mutex callbacks_mutex_;
   std::vector<std::function<void(const std::string&, const std::string&)>> callbacks_;
+  std::vector<std::function<void(const VersionPtr&)>> deploy_callbacks_;
 
   // Environments may outlive this and still report a build.
   struct Lifeline {

@@ -24,6 +24,11 @@ std::string_view init_code(const sandbox::InitFailure& failure) {
   return "FunctionError.RuntimeInitError";
 }
 
+// The user's init code failed when it was tried last; it is tried again, and may work then.
+bool failed_at_init(const Version& version) {
+  return version.state == State::failed && version.state_reason_code.starts_with("FunctionError.");
+}
+
 bool waits_for(const Version& version, const std::string& environment_id) {
   return version.config.environment_id == environment_id &&
          (version.state == State::pending || version.update != UpdateStatus::successful ||
@@ -59,6 +64,11 @@ Version StoredFunctions::publish_latest(FunctionState& state, std::vector<store:
   version.last_modified = clock_.wall();
   // A version published in the middle of an update has none of its own to wait for but that of its state.
   if (version.update == UpdateStatus::in_progress) version.state = State::pending;
+  if (failed_at_init(version)) {
+    version.state = State::active;
+    version.state_reason.clear();
+    version.state_reason_code.clear();
+  }
   version.update = UpdateStatus::successful;
   version.update_reason.clear();
   version.update_reason_code.clear();
@@ -83,7 +93,8 @@ Result<Version> StoredFunctions::publish(const std::string& tenant, const std::s
                       latest.code_sha256 + "). Please try again with the CodeSHA256 in $LATEST.");
     }
     SUNDOG_CHECK(check_settled(state));
-    if (latest.state == State::active && latest.update == UpdateStatus::successful) return done;
+    const bool can_run = latest.state == State::active || failed_at_init(latest);
+    if (can_run && latest.update == UpdateStatus::successful) return done;
     return fail(
         Code::conflict,
         "The operation cannot be performed at this time. The function is currently in the following state: Failed",
@@ -95,17 +106,19 @@ Result<Version> StoredFunctions::publish(const std::string& tenant, const std::s
   SUNDOG_CHECK(check(*before));
   if (unchanged(*before)) return *before->versions.rbegin()->second.version;
   Version answer;
-  SUNDOG_CHECK(change(tenant, name, [&](FunctionState& state, std::vector<store::Write>& writes) -> Status {
-    SUNDOG_CHECK(check(state));
-    if (unchanged(state)) {
-      answer = *state.versions.rbegin()->second.version;
-      return done;
-    }
-    answer = publish_latest(state, writes, description.empty() ? state.latest->config.description : description);
-    return done;
-  }));
+  SUNDOG_TRY(made, change(tenant, name, [&](FunctionState& state, std::vector<store::Write>& writes) -> Status {
+               SUNDOG_CHECK(check(state));
+               if (unchanged(state)) {
+                 answer = *state.versions.rbegin()->second.version;
+                 return done;
+               }
+               answer =
+                   publish_latest(state, writes, description.empty() ? state.latest->config.description : description);
+               return done;
+             }));
   kill_point("functions.published");
   changed(tenant, name);
+  deployed(made);
   return answer;
 }
 
@@ -158,7 +171,9 @@ void StoredFunctions::settle(const std::string& environment_id) {
       return Status(done);
     });
     // What failed (a full disk) stays pending and is settled at the next start.
-    if (settled.ok()) changed(key.first, key.second);
+    if (!settled.ok()) continue;
+    changed(key.first, key.second);
+    deployed(*settled);
   }
 }
 

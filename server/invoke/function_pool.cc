@@ -57,6 +57,11 @@ void FunctionPool::set_provisioned(int count) {
   if (had || count > 0) look();
 }
 
+void FunctionPool::deploy() {
+  deployed_ = context_.clock.mono();
+  look();
+}
+
 PoolState FunctionPool::counts() const {
   PoolState pool;
   pool.waiting = static_cast<int>(waiting_.size());
@@ -86,7 +91,9 @@ PoolState FunctionPool::state() const {
     pool.last_parked_bytes = parked_.back().bytes;
   }
   pool.template_state = template_state_;
-  pool.last_used = last_used_;
+  pool.last_used = template_used();
+  // Who has spent its budget gets nothing done, paid for or not.
+  if (to_build() && !context_.budgets.is_spent(tenant_, version_->config.name)) pool.deployed = deployed_;
   pool.template_bytes = template_bytes_;
   pool.template_measured = template_measured_;
   if (own_bytes > 0) pool.keep_parked = keep(own_bytes, start_time_);
@@ -119,7 +126,9 @@ NodeState FunctionPool::node_state(const PoolState& pool) const {
   node.memory_reserved = node_.memory_reserved;
   node.memory_parked = node_.memory_parked;
   node.starting = node_.starting;
+  node.building_ahead = node_.building_ahead;
   node.tenant_running = of_tenant_->running;
+  if (pool.deployed) node.callers_wait = node_.callers_wait();
   const bool may_fork_ahead = pool.late_starts >= context_.policy.late_starts;
   if (pool.waiting > 0 || may_fork_ahead) node.owed_bytes = node_.owed(*this);
   const int wanted = std::max(pool.waiting - pool.idle, pool.provisioned - pool.busy - pool.idle) - pool.starting;
@@ -181,6 +190,7 @@ void FunctionPool::act(const Decision& decision) {
   arm(decision.look_again);
   // Answers come last: they may bring the next invocation, and with it another state.
   if (decision.start_template) start_template();
+  if (decision.build_ahead) build_ahead();
   if (expired) expire(expired);
   for (auto it = refused.rbegin(); it != refused.rend(); ++it) refuse(*it, decision.refusal);
 }
@@ -302,7 +312,7 @@ void FunctionPool::list_evictable(std::vector<Evictable>& out) {
   for (const auto& one : parked_) out.push_back({Evictable::Kind::parked, this, one.bytes, one.slot->since()});
   const bool is_needed = provisioned_ > 0 && !retired_;
   if (slots_.empty() && template_state_ == TemplateState::ready && !is_needed) {
-    out.push_back({Evictable::Kind::unused_template, this, template_bytes_, last_used_});
+    out.push_back({Evictable::Kind::unused_template, this, template_bytes_, template_used()});
   }
 }
 

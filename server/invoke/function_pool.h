@@ -4,6 +4,7 @@
 // Threads     loop thread; answers are given in a later turn than add().
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
@@ -25,6 +26,10 @@ class FunctionPool final : public SlotOwner {
   void add(RunPtr run);
   void set_reserved(std::optional<int> limit) { reserved_ = limit; }
   void set_provisioned(int count);
+  // Its version was deployed: its template is built before anybody calls, if the node has room for that.
+  void deploy();
+  void forget_deploy() { deployed_.reset(); }
+  bool to_build() const { return deployed_ && !retired_ && template_state_ == TemplateState::none; }
   // Decides and acts until nothing is left to do now.
   void look();
   // Its version is no longer current: what waits is finished, nothing is kept.
@@ -83,7 +88,9 @@ class FunctionPool final : public SlotOwner {
   void refuse(const RunPtr& run, Refusal why);
   void expire(const RunPtr& run);
 
+  MonoTime template_used() const { return std::max(last_used_, template_ready_); }
   void start_template();
+  void build_ahead();
   void cannot_run(Error error);
   void on_template(Result<std::shared_ptr<sandbox::TemplateStart>> started);
   void on_init_failure(const sandbox::InitFailure& failure, const std::string& output);
@@ -136,6 +143,8 @@ class FunctionPool final : public SlotOwner {
   int64_t template_bytes_;  // reserved while it starts or exists; known from then on
   bool template_measured_ = false;
   MonoTime template_asked_{}, template_ready_{};
+  std::optional<MonoTime> deployed_;  // and its template has not been begun since
+  bool building_ahead_ = false;
   bool init_billed_ = true;  // the init that was last done has been put on an invocation's bill
   std::shared_ptr<int> template_turn_ = std::make_shared<int>(0);  // guards callbacks of a template that is gone
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <deque>
 #include <future>
 #include <random>
 #include <tuple>
@@ -36,6 +37,7 @@ ScalingPolicy policy_of(const InvokerOptions& options) {
   policy.queue_length = options.queue_length;
   policy.account_concurrency = options.account_concurrency;
   policy.starts_at_once = std::max(4, 4 * options.cores);
+  policy.builds_ahead = options.cores >= 4 ? 2 : 1;
   return policy;
 }
 
@@ -82,7 +84,11 @@ class Fleet final : public Invoker, public Node {
       hungry_.insert(&pool);
     } else {
       hungry_.erase(&pool);
+      if (!to_build_.empty()) freed();
     }
+  }
+  bool callers_wait() const override {
+    return std::any_of(hungry_.begin(), hungry_.end(), [](const auto* pool) { return pool->hungry(); });
   }
   void bury(std::shared_ptr<Slot> slot) override {
     context_.loop.post([slot = std::move(slot)]() mutable { slot.reset(); });
@@ -98,6 +104,8 @@ class Fleet final : public Invoker, public Node {
   void refuse(InvokeCallback on_done, Error error);
   FunctionPool& pool_of(const std::string& tenant, const functions::VersionPtr& version);
   void on_change(const std::string& tenant, const std::string& name);
+  void on_deploy(const functions::VersionPtr& version);
+  void build_ahead();
   void look_at_hungry();
   void provision(const std::string& tenant, const std::string& name);
   void on_ended();
@@ -111,6 +119,7 @@ class Fleet final : public Invoker, public Node {
   // By tenant and identity: Sundog's own functions belong to no tenant, but each tenant has its own instances of them.
   std::unordered_map<std::string, std::unique_ptr<FunctionPool>> pools_;
   std::set<FunctionPool*> hungry_;
+  std::deque<FunctionPool*> to_build_;  // templates ahead of the first call, in this order
   std::map<std::string, std::shared_ptr<TenantUse>> of_tenant_;
   std::map<std::string, std::shared_ptr<FunctionUse>> of_function_;
   std::mt19937_64 random_{std::random_device{}()};
@@ -134,6 +143,13 @@ Fleet::Fleet(Context context)
           if (alive.lock()) on_change(tenant, name);
         });
       });
+  if (context_.options.prebuild) {
+    context_.functions.on_deploy([this, &loop, alive = std::weak_ptr(alive_)](const functions::VersionPtr& version) {
+      loop.post([this, alive, version] {
+        if (alive.lock()) on_deploy(version);
+      });
+    });
+  }
   loop.post([this, alive = std::weak_ptr(alive_)] {
     if (!alive.lock()) return;
     std::set<std::pair<std::string, std::string>> names;
@@ -222,6 +238,38 @@ void Fleet::on_change(const std::string& tenant, const std::string& name) {
   provision(tenant, name);
 }
 
+void Fleet::on_deploy(const functions::VersionPtr& version) {
+  const auto& name = version->config.name;
+  const auto now = context_.functions.resolve(version->tenant, name, version->version, 0.0);
+  if (draining_ || !now.ok() || now->version->identity() != version->identity()) return;
+  // Who publishes calls what was published.
+  for (auto* other : to_build_) {
+    const auto& latest = *other->version();
+    if (version->version != "$LATEST" && latest.version == "$LATEST" && latest.tenant == version->tenant &&
+        latest.config.name == name) {
+      other->forget_deploy();
+    }
+  }
+  auto& pool = pool_of(version->tenant, version);
+  pool.set_reserved(now->reserved_concurrency);
+  pool.deploy();
+  if (pool.to_build()) to_build_.push_back(&pool);
+}
+
+// A timer of its own has each look once its deploy has settled; from then on it waits here for its turn.
+void Fleet::build_ahead() {
+  std::erase_if(to_build_, [](const auto* pool) { return !pool->to_build(); });
+  if (to_build_.empty() || building_ahead >= context_.policy.builds_ahead || callers_wait()) return;
+  auto* next = to_build_.front();
+  to_build_.pop_front();
+  next->look();
+  if (next->to_build()) {
+    to_build_.push_back(next);  // there is no room for it
+  } else {
+    freed();  // another may be built beside it
+  }
+}
+
 // Pools that keep instances ready exist before anybody calls.
 void Fleet::provision(const std::string& tenant, const std::string& name) {
   std::map<FunctionPool*, int> wanted;
@@ -282,7 +330,7 @@ int64_t Fleet::owed(const FunctionPool& asking) const {
 }
 
 void Fleet::freed() {
-  if (hungry_.empty() || std::exchange(rebalancing_, true)) return;
+  if ((hungry_.empty() && to_build_.empty()) || std::exchange(rebalancing_, true)) return;
   context_.loop.post([this, alive = std::weak_ptr(alive_)] {
     if (alive.lock()) look_at_hungry();
   });
@@ -294,6 +342,7 @@ void Fleet::look_at_hungry() {
   std::vector<FunctionPool*> hungry;
   for (auto* pool : std::exchange(hungry_, {})) {
     if (pool->retired() && pool->empty()) {
+      std::erase(to_build_, pool);
       pools_.erase(key_of(pool->tenant(), *pool->version()));
       continue;
     }
@@ -303,10 +352,12 @@ void Fleet::look_at_hungry() {
   std::sort(hungry.begin(), hungry.end(),
             [](const FunctionPool* a, const FunctionPool* b) { return claim(*a) < claim(*b); });
   for (auto* pool : hungry) pool->look();
+  build_ahead();
 }
 
 void Fleet::drain(Millis grace, std::function<void()> on_drained) {
   draining_ = true;
+  for (auto* pool : std::exchange(to_build_, {})) pool->forget_deploy();
   on_drained_ = std::move(on_drained);
   grace_timer_ = context_.loop.run_after(grace, [this] { on_grace_over(); });
   on_ended();
@@ -337,10 +388,12 @@ Json Fleet::describe() const {
     queued += pool->waiting();
     template_bytes += pool->template_bytes();
   }
+  const auto to_build = std::count_if(to_build_.begin(), to_build_.end(), [](auto* pool) { return pool->to_build(); });
   return {{"instances", std::move(instances)},     {"templates", std::move(templates)},
           {"provisioned", std::move(provisioned)}, {"queued", queued},
-          {"memory_bytes", memory_reserved},       {"parked_bytes", memory_parked},
-          {"template_bytes", template_bytes},      {"budget_bytes", memory_budget}};
+          {"to_build", to_build + building_ahead}, {"memory_bytes", memory_reserved},
+          {"parked_bytes", memory_parked},         {"template_bytes", template_bytes},
+          {"budget_bytes", memory_budget}};
 }
 
 // The state belongs to the loop; other threads have it described there.
@@ -356,6 +409,7 @@ Json Fleet::fleet() const {
           {"templates", Json::array()},
           {"provisioned", Json::array()},
           {"queued", 0},
+          {"to_build", 0},
           {"memory_bytes", 0},
           {"parked_bytes", 0},
           {"template_bytes", 0},

@@ -79,6 +79,7 @@ struct InvokerOptions {
   Millis idle_instance{1'000};       // an idle instance is parked after it, or ends
   Millis idle_template{14'400'000};  // the longest that a template without calls, or a parked instance, is kept
   int parked_most = 16;              // parked instances of one version
+  bool prebuild = true;              // templates of deployed versions, before anybody calls
   std::string region = "local";
   std::map<std::string, std::string> variables;  // every instance's, unless its function sets them
   Path runtime_api;                              // the program sundog-runtime-api, for custom runtimes
@@ -99,8 +100,9 @@ class Invoker {
   // {"instances":[{"function","version","id","state":"busy|idle|parked|starting","pid","memory_mb","age_ms"}],
   //  "templates":[{"function","version","state","memory_mb","init_ms","fork_safe","reason"}],
   //  "provisioned":[{"function","version","requested","available","reason"}],
-  //  "queued":n,"memory_bytes":n,"parked_bytes":n,"template_bytes":n,"budget_bytes":n}; what is parked and
-  //  the templates are the operator's cost and nobody's bill
+  //  "queued":n,"to_build":n (templates of deployed versions that are to be built or on their way before anybody
+  //  calls), "memory_bytes":n,"parked_bytes":n,"template_bytes":n,"budget_bytes":n}; what is parked and the templates
+  //  are the operator's cost and nobody's bill
   virtual Json fleet() const = 0;
 };
 

@@ -29,6 +29,8 @@ class Node {
   // Whether invocations of the pool wait, provisioned instances are missing, or it waits to be removed: only then
   // freed() has anything to do.
   virtual void set_hungry(FunctionPool& pool, bool hungry) = 0;
+  // Whether invocations of any pool wait for an instance.
+  virtual bool callers_wait() const = 0;
   virtual void bury(std::shared_ptr<Slot> slot) = 0;
   virtual void host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) = 0;
 
@@ -36,6 +38,7 @@ class Node {
   int64_t memory_reserved = 0;
   int64_t memory_parked = 0;  // of the parked instances, part of memory_reserved
   int starting = 0;
+  int building_ahead = 0;  // templates on their way that nobody waited for when they were started
 };
 
 // What the pools of one tenant have together.

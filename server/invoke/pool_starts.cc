@@ -19,7 +19,15 @@ void FunctionPool::reserve_template(int64_t bytes) {
   template_bytes_ = bytes;
 }
 
+void FunctionPool::build_ahead() {
+  start_template();
+  if (template_state_ != TemplateState::starting) return;
+  building_ahead_ = true;
+  ++node_.building_ahead;
+}
+
 void FunctionPool::start_template() {
+  deployed_.reset();  // whatever comes of it: the next try is a caller's
   auto spec = template_spec(*version_, context_.environments, machine_of(context_.options));
   if (!spec.ok()) return cannot_run(spec.error());
   not_runnable_.reset();
@@ -40,6 +48,7 @@ void FunctionPool::cannot_run(Error error) {
 }
 
 void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> started) {
+  if (std::exchange(building_ahead_, false)) --node_.building_ahead;
   if (!started.ok()) {
     template_state_ = TemplateState::none;
     node_.memory_reserved -= template_bytes_;

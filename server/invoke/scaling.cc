@@ -186,6 +186,20 @@ void start_ahead(const PoolState& pool, const NodeState& node, MonoTime now, con
   }
 }
 
+// A version that was deployed has its template before anybody calls: after all whose callers wait, in memory that is
+// free and not scarce, and a few at a time. One that cannot be built now is looked at again when something is done.
+void build_ahead(const PoolState& pool, const NodeState& node, MonoTime now, const ScalingPolicy& policy,
+                 Decision& decision) {
+  if (!pool.deployed || pool.retired || pool.waiting > 0 || !template_missing(pool) || decision.start_template) return;
+  if (pool.reserved_concurrency.value_or(kNoLimit) <= 0) return;
+  if (const MonoTime due = *pool.deployed + policy.build_ahead_after; now < due) {
+    return sooner(decision.look_again, due);
+  }
+  const int64_t most = node.memory_budget / 100 * policy.build_ahead_percent;
+  decision.build_ahead = !node.callers_wait && node.building_ahead < policy.builds_ahead &&
+                         node.memory_reserved + pool.template_bytes <= most;
+}
+
 // The instance that is idle longest is parked if that spares a caller more than it costs, else it ends.
 void end_or_park(const PoolState& pool, const NodeState& node, MonoTime now, const ScalingPolicy& policy,
                  Decision& decision) {
@@ -302,6 +316,7 @@ Decision decide(const PoolState& pool, const NodeState& node, MonoTime now, cons
   if (pool.waiting > 0) serve_waiting(pool, node, now, policy, room, decision);
   if (decision.expire_first) return decision;
   start_ahead(pool, node, now, policy, room, decision);
+  build_ahead(pool, node, now, policy, decision);
   end_unused(pool, node, now, policy, decision);
   return decision;
 }

@@ -30,6 +30,9 @@ struct ScalingPolicy {
   Millis first_backoff{250};  // doubled with each further failure …
   Millis longest_backoff{30'000};
   Millis backoff_patience{1'000};  // who would wait longer than this for a crashing function is told so at once
+  Millis build_ahead_after{200};   // since a deploy: the next change of it may follow at once
+  int builds_ahead = 1;            // templates of deployed versions that nobody waits for, at the same time
+  int build_ahead_percent = 75;    // of the node's memory: beyond it none is built ahead
   Millis protection{5'000};        // a tenant above its share takes nothing that a poorer one used so lately
 };
 
@@ -54,9 +57,10 @@ struct PoolState {
   double late_starts = 0;  // starts that callers waited for because all instances were busy; halved every ten minutes
   Duration mean_run{};     // of the last invocations; 0: none has run yet
   std::optional<int> reserved_concurrency;
-  int provisioned = 0;       // instances to be kept ready
-  int function_running = 0;  // busy and starting instances of all versions of the function, this one's included
-  int failures = 0;          // inits and instances that crashed since the last answer
+  int provisioned = 0;               // instances to be kept ready
+  std::optional<MonoTime> deployed;  // since then its template is to be built before anybody calls; once
+  int function_running = 0;          // busy and starting instances of all versions of the function, this one's included
+  int failures = 0;                  // inits and instances that crashed since the last answer
   MonoTime last_failure{};
   bool retired = false;  // its version is no longer current: finish what waits, keep nothing
 };
@@ -80,6 +84,8 @@ struct NodeState {
   int64_t tenant_bytes = 0;          // of the tenant's instances that are not parked
   int64_t fair_share = INT64_MAX;    // of the node's memory, for each tenant that holds or wants some
   int64_t owed_bytes = 0;            // of room on the node are due to another pool: see goes_first()
+  int building_ahead = 0;            // templates on their way that nobody waited for when they were started
+  bool callers_wait = false;         // of another pool; need only be known of one whose template is to be built ahead
   std::vector<Evictable> evictable;  // of other pools; need only be filled when room is short
 };
 
@@ -93,6 +99,7 @@ struct Decision {
   Refusal refusal = Refusal::none;
   std::vector<Evictable> evict;  // to give way before anything is started, used or parked
   bool start_template = false;
+  bool build_ahead = false;    // the template, though nobody waits for it
   int start = 0;               // instances
   bool short_of_node = false;  // more would have been started or used, had the node had room
   bool park = false;           // the instance that is idle longest

@@ -25,8 +25,11 @@ struct Function {
   Duration keep_parked{}, keep_template = std::chrono::minutes{1};
   std::optional<Rhythm> rhythm;  // decides in place of these
   Duration start_time{}, init_time{};
-  bool short_of_node = false;
+  bool short_of_node = false, building_ahead = false;
+  MonoTime template_ready{};
   std::optional<MonoTime> look_at;
+
+  MonoTime template_used() const { return std::max(pool.last_used, template_ready); }
 
   int64_t held() const { return pool.instance_bytes * (static_cast<int64_t>(idle.size()) + pool.busy + pool.starting); }
 };
@@ -109,6 +112,8 @@ class Stage {
         policy_.free_failures = std::stoi(value);
       } else if (key == "parked") {
         policy_.parked_most = std::stoi(value);
+      } else if (key == "builds") {
+        policy_.builds_ahead = std::stoi(value);
       } else if (key == "patience") {
         policy_.queue_patience = std::chrono::duration_cast<Millis>(duration(value));
       } else {
@@ -188,14 +193,19 @@ class Stage {
       ASSERT_EQ(pool.template_state, TemplateState::starting);
       pool.template_state = TemplateState::ready;
       pool.template_measured = true;
+      function.template_ready = now_;
+      node_.building_ahead -= std::exchange(function.building_ahead, false) ? 1 : 0;
       node_.memory_reserved += (megabytes << 20) - pool.template_bytes;
       pool.template_bytes = megabytes << 20;
     } else if (verb == "init-fails") {
       ASSERT_EQ(pool.template_state, TemplateState::starting);
       pool.template_state = TemplateState::none;
+      node_.building_ahead -= std::exchange(function.building_ahead, false) ? 1 : 0;
       node_.memory_reserved -= pool.template_bytes;
       function.waiting.clear();
       fail(pool);
+    } else if (verb == "deploy") {
+      pool.deployed = now_;
     } else if (verb == "retire") {
       pool.retired = true;
     } else {
@@ -322,7 +332,7 @@ class Stage {
       }
       if (pool.busy + pool.starting + pool.idle == 0 && other.parked.empty() &&
           pool.template_state == TemplateState::ready) {
-        all.push_back({Evictable::Kind::unused_template, &other, pool.template_bytes, pool.last_used, poorer});
+        all.push_back({Evictable::Kind::unused_template, &other, pool.template_bytes, other.template_used(), poorer});
       }
     }
     return all;
@@ -350,7 +360,12 @@ class Stage {
     node_.tenant_bytes = tenant_held(function.tenant);
     const int64_t share = node_.fair_share = fair_share();
     node_.owed_bytes = owed(function, share);
-    const auto decision = decide(pool, node_, now_, policy_);
+    node_.callers_wait = std::any_of(functions_.begin(), functions_.end(), [&](const auto& one) {
+      return &one.second != &function && !one.second.waiting.empty();
+    });
+    PoolState seen = pool;
+    seen.last_used = function.template_used();
+    const auto decision = decide(seen, node_, now_, policy_);
     function.short_of_node = decision.short_of_node;
     function.look_at = decision.look_again;
     return act(name, function, decision);
@@ -385,11 +400,15 @@ class Stage {
       count_running(function, 1);
     }
     did("thaw", decision.thaw ? 1 : 0);
-    if (decision.start_template) {
+    if (decision.start_template || decision.build_ahead) {
+      pool.deployed.reset();
+      function.building_ahead = decision.build_ahead;
+      node_.building_ahead += decision.build_ahead ? 1 : 0;
       pool.template_state = TemplateState::starting;
       node_.memory_reserved += pool.template_bytes;
     }
     did("start-template", decision.start_template ? 1 : 0);
+    did("build-ahead", decision.build_ahead ? 1 : 0);
     if (decision.start > 0 && pool.busy > 0 && !function.waiting.empty()) ++pool.late_starts;
     pool.starting += decision.start;
     node_.starting += decision.start;
@@ -410,6 +429,7 @@ class Stage {
     did("end-template", decision.end_template ? 1 : 0);
     EXPECT_LE(node_.memory_reserved, node_.memory_budget);
     EXPECT_LE(tenant_running_[function.tenant], policy_.account_concurrency);
+    EXPECT_LE(node_.building_ahead, policy_.builds_ahead);
     EXPECT_LE(node_.memory_parked, std::max(int64_t{0}, parked_budget(node_.memory_budget, policy_)));
     EXPECT_LE(pool.function_running, pool.reserved_concurrency.value_or(INT32_MAX));
     return changed;

@@ -21,8 +21,10 @@ class FakeFunctions final : public functions::Functions {
     double share = 0;
     int provisioned = 0;
   };
-  std::map<std::string, Deployed> deployed;  // by name
+  std::map<std::string, Deployed> deployed;                // by name
+  std::map<std::string, functions::VersionPtr> published;  // by "name:version"
   std::function<void(const std::string&, const std::string&)> changed;
+  std::function<void(const functions::VersionPtr&)> was_deployed;
 
   functions::VersionPtr deploy(const std::string& name, const std::function<void(functions::Version&)>& change = {}) {
     auto version = std::make_shared<functions::Version>();
@@ -41,8 +43,11 @@ class FakeFunctions final : public functions::Functions {
     return reports_;
   }
 
-  Result<functions::Resolved> resolve(const std::string&, const std::string& name, const std::string&,
+  Result<functions::Resolved> resolve(const std::string&, const std::string& name, const std::string& qualifier,
                                       double dice) const override {
+    if (const auto one = published.find(name + ":" + qualifier); one != published.end()) {
+      return functions::Resolved{one->second, std::nullopt};
+    }
     const auto found = deployed.find(name);
     if (found == deployed.end()) return fail(Code::not_found, "No function \"" + name + "\".");
     const auto& one = found->second;
@@ -50,6 +55,9 @@ class FakeFunctions final : public functions::Functions {
   }
   void on_change(std::function<void(const std::string&, const std::string&)> callback) override {
     changed = std::move(callback);
+  }
+  void on_deploy(std::function<void(const functions::VersionPtr&)> callback) override {
+    was_deployed = std::move(callback);
   }
   void report_init(const functions::Version& version, const std::optional<sandbox::InitFailure>& failure) override {
     const std::lock_guard lock(mutex_);

@@ -107,7 +107,7 @@ def test_an_unknown_environment_is_refused(lambda_client: Any, deployed: Callabl
 
 
 def test_an_init_that_raises_comes_back_and_is_shown(lambda_client: Any, deployed: Callable[..., str]) -> None:
-    name = deployed("import os\nos.environ['MISSING']\ndef handler(event, context):\n    pass\n")
+    name = deployed("import os\nos.environ['MISSING']\ndef handler(event, context):\n    pass\n", wait=False)
     answer = lambda_client.invoke(FunctionName=name, Payload=b"1", LogType="Tail")
     assert answer["FunctionError"] == "Unhandled"
     error = json.loads(answer["Payload"].read())

@@ -90,7 +90,7 @@ def test_a_budget_stops_and_events_wait(fresh_server: Callable[..., Server], pac
 
 
 def test_an_invoice_adds_up_in_every_format(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
-    server = fresh_server().start()
+    server = fresh_server("--no-prebuild").start()  # so that the first call pays for an init
     deploy(server, package(app=ECHO), "echo")
     cloud = server.cloud()
     with server.http() as http:

@@ -64,7 +64,8 @@ def create(client: httpx.Client, name: str, zipped: bytes, observer: Observer, *
     made = client.post(FUNCTIONS, json=body)
     assert made.status_code == 201, made.text
     eventually(
-        lambda: client.get(f"{FUNCTIONS}/{name}").json()["Configuration"]["State"] == "Active", what=f"an active {name}"
+        lambda: client.get(f"{FUNCTIONS}/{name}").json()["Configuration"]["State"] != "Pending",
+        what=f"{name} to be ready",
     )
 
 

@@ -90,7 +90,8 @@ def test_one_more_function_costs_little_and_all_gone_costs_nothing(
     park_seconds: int,
 ) -> None:
     server = fresh_server(
-        "--idle-instance", "1", "--parked", "0", "--idle-template", str(park_seconds), "--idle-environment", "1"
+        *("--idle-instance", "1", "--parked", "0", "--idle-template", str(park_seconds), "--idle-environment", "1"),
+        "--no-prebuild",  # calls decide which templates there are
     ).start()
     layers = []
     if packages:

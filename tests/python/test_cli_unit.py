@@ -219,7 +219,8 @@ def test_up_execs_the_server_with_everything_it_needs(tmp_path: Path, monkeypatc
     called: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda path, words: called.append(words))
     result = run(
-        FakeServer({}), "up", "--data", str(tmp_path / "d"), "--port", "9100", "--strict", "--log-level", "debug"
+        FakeServer({}),
+        *("up", "--data", str(tmp_path / "d"), "--port", "9100", "--strict", "--no-prebuild", "--log-level", "debug"),
     )
     assert result.exit_code == 0, result.output
     words = called[0]
@@ -232,7 +233,7 @@ def test_up_execs_the_server_with_everything_it_needs(tmp_path: Path, monkeypatc
     assert Path(given["--runtime"], "template.py").is_file()
     assert Path(given["--uv"]).is_file()
     assert Path(given["--pyarrow"], "__init__.py").is_file()
-    assert "--strict" in words
+    assert {"--strict", "--no-prebuild"} <= set(words)
 
 
 def test_up_without_programs_or_with_another_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ def up(
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 9000,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "",
     no_metrics: Annotated[bool, typer.Option("--no-metrics", help="Close /metrics to all.")] = False,
+    no_prebuild: Annotated[
+        bool, typer.Option("--no-prebuild", help="Build no template of a deployed function before it is called.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse to start where functions cannot be sealed fully.")
     ] = False,
@@ -52,6 +55,7 @@ def up(
         port,
         log_level=log_level,
         no_metrics=no_metrics,
+        no_prebuild=no_prebuild,
         strict=strict,
         until_stdin_ends=until_stdin_ends,
     )
