@@ -36,7 +36,10 @@ _ROLE = "arn:aws:iam::000000000000:role/sundog"
 
 @dataclass(frozen=True)
 class FunctionInfo:
-    """What the server says of a function or version. `memory` in MB, `timeout` in seconds, `code_bytes` zipped."""
+    """What the server says of a function or version. `memory` in MB, `timeout` in seconds, `code_bytes` zipped.
+
+    `start_reason`: why each instance runs init itself, because what init left behind does not survive a fork; mostly empty.
+    """
 
     name: str
     version: str
@@ -53,6 +56,7 @@ class FunctionInfo:
     variables: Mapping[str, str]
     last_modified: str
     description: str = ""
+    start_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def parse_function(json: Json) -> FunctionInfo:
         variables=dict((json.get("Environment") or {}).get("Variables") or {}),
         last_modified=json.get("LastModified") or "",
         description=json.get("Description") or "",
+        start_reason=(json.get("Sundog") or {}).get("StartReason") or "",
     )
 
 

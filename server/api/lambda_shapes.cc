@@ -129,6 +129,7 @@ Json configuration_json(const functions::Version& version, const std::string& qu
   if (!config.environment_id.empty()) json["Layers"] = layers_json(config, environments);
   if (!version.state_reason.empty()) json["StateReason"] = version.state_reason;
   if (!version.state_reason_code.empty()) json["StateReasonCode"] = version.state_reason_code;
+  if (!version.start_reason.empty()) json["Sundog"] = {{"Start", "init"}, {"StartReason", version.start_reason}};
   if (!version.update_reason.empty()) json["LastUpdateStatusReason"] = version.update_reason;
   if (!version.update_reason_code.empty()) json["LastUpdateStatusReasonCode"] = version.update_reason_code;
   return json;

@@ -16,7 +16,8 @@ namespace sundog::api {
 inline constexpr int64_t kPayloadLimit = 6'291'456;       // of a RequestResponse call
 inline constexpr int64_t kEventPayloadLimit = 1'048'576;  // of an Event
 
-// FunctionConfiguration. `qualifier` as the caller asked: shown in the ARN.
+// FunctionConfiguration. `qualifier` as the caller asked: shown in the ARN. Beside Lambda's fields, of a function whose
+// instances are not forked from what has run its init: "Sundog": {"Start": "init", "StartReason"}.
 Json configuration_json(const functions::Version& version, const std::string& qualifier,
                         const functions::Environments& environments);
 // AliasConfiguration.

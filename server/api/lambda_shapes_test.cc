@@ -87,6 +87,10 @@ TEST(LambdaShapes, ShowsAVersion) {
   EXPECT_EQ(shown["StateReasonCode"], "Creating");
   EXPECT_EQ(shown["Layers"][0]["CodeSize"], 42);
   EXPECT_FALSE(shown.contains("Environment"));
+  EXPECT_FALSE(shown.contains("Sundog"));
+  version.start_reason = "1 thread was left running by init";
+  EXPECT_EQ(configuration_json(version, "", environments)["Sundog"],
+            Json({{"Start", "init"}, {"StartReason", "1 thread was left running by init"}}));
 }
 
 TEST(LambdaShapes, AnAliasKeepsWhatARequestLeavesOut) {

@@ -58,6 +58,8 @@ struct Version {
   std::vector<sandbox::Mount> native_mounts;
   State state = State::pending;
   std::string state_reason, state_reason_code;
+  // Why each instance runs init itself, in place of being forked from what has run it; empty: it is, or nobody knows.
+  std::string start_reason;
   UpdateStatus update = UpdateStatus::successful;
   std::string update_reason, update_reason_code;
   WallTime last_modified;

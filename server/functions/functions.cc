@@ -261,6 +261,7 @@ void StoredFunctions::install(FunctionState& state, Version next) const {
   next.state = State::active;
   next.state_reason.clear();
   next.state_reason_code.clear();
+  next.start_reason.clear();
   next.update = UpdateStatus::successful;
   next.update_reason.clear();
   next.update_reason_code.clear();

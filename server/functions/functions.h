@@ -40,6 +40,13 @@ struct Provisioned {
   VersionPtr version;  // that it names now
 };
 
+// How the init of a version went when it ran last.
+struct InitReport {
+  std::optional<sandbox::InitFailure> failure;  // shown as State::failed with the reason; none: active
+  // Why what it left behind does not survive a fork, if it does not: Version::start_reason. Not known after a failure.
+  std::string start_reason;
+};
+
 template <class T>
 struct Page {
   std::vector<T> items;
@@ -102,8 +109,8 @@ class Functions {
   // Called after on_change's callbacks, once a version can run that could not before: it was created, changed or
   // published, and its environment is built. What was deployed before this process began is not told. Any thread.
   virtual void on_deploy(std::function<void(const VersionPtr& version)> callback) = 0;
-  // invoke/ reports an init that failed or works again: shown as State::failed with the reason, or active.
-  virtual void report_init(const Version& version, const std::optional<sandbox::InitFailure>& failure) = 0;
+  // invoke/ reports what it saw of a version's init; kept, and shown until it is reported otherwise.
+  virtual void report_init(const Version& version, const InitReport& report) = 0;
 };
 
 // "NAME", "NAME:QUALIFIER", an ARN or a partial ARN → name and qualifier.

@@ -279,8 +279,9 @@ TEST_F(FunctionsTest, TellsOfEachVersionOnceItCanRun) {
   EXPECT_THAT(told(), ElementsAre("risk:$LATEST", "risk:2"));
   describe("risk", "b");
   EXPECT_THAT(told(), ElementsAre("risk:$LATEST"));
-  functions_->report_init(*functions_->get("acme", "risk", ""), sandbox::InitFailure{"Runtime.ExitError", "1", {}});
-  functions_->report_init(*functions_->get("acme", "risk", ""), std::nullopt);
+  functions_->report_init(*functions_->get("acme", "risk", ""),
+                          {.failure = sandbox::InitFailure{"Runtime.ExitError", "1", {}}});
+  functions_->report_init(*functions_->get("acme", "risk", ""), {});
   ASSERT_TRUE(functions_->set_reserved_concurrency("acme", "risk", 3).ok());
   ASSERT_TRUE(functions_->create_alias("acme", "risk", {.name = "live", .version = "1"}).ok());
   reopen();
@@ -294,9 +295,27 @@ TEST_F(FunctionsTest, TellsOfEachVersionOnceItCanRun) {
   EXPECT_THAT(told(), ElementsAre("later:$LATEST", "later:1"));
 }
 
+TEST_F(FunctionsTest, WhyEachInstanceRunsInitItselfIsKeptUntilTheNextChange) {
+  const Version made = create("risk");
+  const auto shown = [&](const std::string& qualifier) {
+    return functions_->get("acme", "risk", qualifier)->start_reason;
+  };
+  functions_->report_init(made, {.start_reason = "init left 2 threads running"});
+  ASSERT_TRUE(functions_->publish("acme", "risk", "", "", "").ok());
+  reopen();
+  EXPECT_EQ(shown(""), "init left 2 threads running");
+  EXPECT_EQ(shown("1"), "init left 2 threads running") << "it is the same code";
+  functions_->report_init(made, {.failure = sandbox::InitFailure{"Runtime.ExitError", "1", {}}});
+  EXPECT_EQ(shown(""), "init left 2 threads running") << "what failed says nothing about it";
+  functions_->report_init(*functions_->get("acme", "risk", "1"), {});
+  EXPECT_EQ(shown("1"), "");
+  describe("risk", "another");
+  EXPECT_EQ(shown(""), "");
+}
+
 TEST_F(FunctionsTest, WhatFailedAtInitMayBePublishedAndIsTriedAnew) {
   const Version made = create("risk");
-  functions_->report_init(made, sandbox::InitFailure{"Runtime.ExitError", "no database yet", {}});
+  functions_->report_init(made, {.failure = sandbox::InitFailure{"Runtime.ExitError", "no database yet", {}}});
   const auto one = functions_->publish("acme", "risk", "", "", "");
   ASSERT_TRUE(one.ok()) << one.error().text();
   EXPECT_EQ(one->state, State::active);
@@ -306,15 +325,16 @@ TEST_F(FunctionsTest, WhatFailedAtInitMayBePublishedAndIsTriedAnew) {
 
 TEST_F(FunctionsTest, AFailedInitIsShownUntilItWorksAgain) {
   const Version made = create("risk");
-  functions_->report_init(made, sandbox::InitFailure{"Runtime.ImportModuleError", "No module named 'nunpy'", {}});
+  functions_->report_init(
+      made, {.failure = sandbox::InitFailure{"Runtime.ImportModuleError", "No module named 'nunpy'", {}}});
   const auto failed = functions_->get("acme", "risk", "");
   EXPECT_EQ(failed->state, State::failed);
   EXPECT_THAT(failed->state_reason, HasSubstr("nunpy"));
   EXPECT_EQ(failed->revision_id, made.revision_id);
-  functions_->report_init(made, std::nullopt);
+  functions_->report_init(made, {});
   EXPECT_EQ(functions_->get("acme", "risk", "")->state, State::active);
   const Version later = describe("risk", "b");
-  functions_->report_init(made, sandbox::InitFailure{"Runtime.ExitError", "late", {}});
+  functions_->report_init(made, {.failure = sandbox::InitFailure{"Runtime.ExitError", "late", {}}});
   EXPECT_EQ(functions_->get("acme", "risk", "")->identity(), later.identity());
   EXPECT_EQ(functions_->get("acme", "risk", "")->state, State::active);
 }

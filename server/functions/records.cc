@@ -136,6 +136,7 @@ Json version_json(const Version& version) {
           {"state", text_of(version.state)},
           {"state_reason", version.state_reason},
           {"state_reason_code", version.state_reason_code},
+          {"start_reason", version.start_reason},
           {"update", name(version.update)},
           {"update_reason", version.update_reason},
           {"update_reason_code", version.update_reason_code},
@@ -160,6 +161,7 @@ Result<Version> version_from(const Json& json, const Path& code_folder) {
   SUNDOG_TRY(revision, get_string(json, "revision"));
   SUNDOG_TRY(state_reason, get_string(json, "state_reason", ""));
   SUNDOG_TRY(state_code, get_string(json, "state_reason_code", ""));
+  SUNDOG_TRY(start_reason, get_string(json, "start_reason", ""));
   SUNDOG_TRY(update_reason, get_string(json, "update_reason", ""));
   SUNDOG_TRY(update_code, get_string(json, "update_reason_code", ""));
   version.config = std::move(config);
@@ -175,6 +177,7 @@ Result<Version> version_from(const Json& json, const Path& code_folder) {
   version.revision_id = std::move(revision);
   version.state_reason = std::move(state_reason);
   version.state_reason_code = std::move(state_code);
+  version.start_reason = std::move(start_reason);
   version.update_reason = std::move(update_reason);
   version.update_reason_code = std::move(update_code);
   return version;

@@ -56,7 +56,7 @@ class StoredFunctions final : public Functions {
   void add_builtin(Version version) override;
   void on_change(std::function<void(const std::string& tenant, const std::string& name)> callback) override;
   void on_deploy(std::function<void(const VersionPtr& version)> callback) override;
-  void report_init(const Version& version, const std::optional<sandbox::InitFailure>& failure) override;
+  void report_init(const Version& version, const InitReport& report) override;
 
   // Reads every record, extracts what code is missing, and settles what waits for an environment.
   Status load();

@@ -177,7 +177,8 @@ void StoredFunctions::settle(const std::string& environment_id) {
   }
 }
 
-void StoredFunctions::report_init(const Version& version, const std::optional<sandbox::InitFailure>& failure) {
+void StoredFunctions::report_init(const Version& version, const InitReport& report) {
+  const auto& failure = report.failure;
   const State state = failure ? State::failed : State::active;
   const std::string reason = failure ? failure->type + ": " + failure->message : "";
   const std::string code = failure ? std::string(init_code(*failure)) : "";
@@ -188,8 +189,9 @@ void StoredFunctions::report_init(const Version& version, const std::optional<sa
     return found == function.versions.end() ? nullptr : found->second.version;
   };
   const auto differs = [&](const VersionPtr& stored) {
-    return stored && stored->revision_id == version.revision_id && stored->state != State::pending &&
-           (stored->state != state || stored->state_reason != reason);
+    if (!stored || stored->revision_id != version.revision_id || stored->state == State::pending) return false;
+    const bool starts_otherwise = !failure && stored->start_reason != report.start_reason;
+    return stored->state != state || stored->state_reason != reason || starts_otherwise;
   };
   const auto before = find(version.tenant, version.config.name);
   if (!before.ok() || !differs(target(**before))) return;
@@ -201,6 +203,7 @@ void StoredFunctions::report_init(const Version& version, const std::optional<sa
         next->state = state;
         next->state_reason = reason;
         next->state_reason_code = code;
+        if (!failure) next->start_reason = report.start_reason;
         if (version.version == kLatest) {
           function.latest = std::move(next);
           return Status(done);

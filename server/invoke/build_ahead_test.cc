@@ -83,7 +83,7 @@ TEST(BuildAhead, ABrokenInitIsShownEarlyAndTriedAgainByTheNextCall) {
   deploy(world, "f");
   settle(world);
   EXPECT_TRUE(world.loop.run_until([&] { return world.functions.reports().size() == 1; }));
-  EXPECT_TRUE(world.functions.reports()[0].second);
+  EXPECT_TRUE(world.functions.reports()[0].failed());
   EXPECT_THAT(world.logs.all, HasSubstr("[ERROR] Runtime.ImportModuleError: No module named 'x'"));
   world.loop.advance(seconds{600});
   EXPECT_EQ(world.sandbox.started.size(), 1U);
@@ -94,7 +94,34 @@ TEST(BuildAhead, ABrokenInitIsShownEarlyAndTriedAgainByTheNextCall) {
   ASSERT_TRUE(answer->result);
   EXPECT_EQ(answer->result->function_error, "");
   EXPECT_TRUE(world.loop.run_until([&] { return world.functions.reports().size() == 2; }));
-  EXPECT_FALSE(world.functions.reports()[1].second);
+  EXPECT_FALSE(world.functions.reports()[1].failed());
+}
+
+TEST(BuildAhead, WhyInitRunsInEachInstanceIsReportedOnceAndTakenBack) {
+  TestWorld world;
+  bool safe = false;
+  world.sandbox.template_script = [&safe](const auto&) {
+    sandbox::FakeSandbox::TemplateScript script;
+    script.ready.fork_safe = safe;
+    script.ready.reason = safe ? "" : "1 thread was left running by init";
+    return script;
+  };
+  deploy(world, "f");
+  settle(world);
+  EXPECT_TRUE(world.loop.run_until([&] { return world.functions.reports().size() == 1; }));
+  EXPECT_FALSE(world.functions.reports()[0].failed());
+  EXPECT_EQ(world.functions.reports()[0].said.start_reason, "1 thread was left running by init");
+  world.loop.advance(seconds{600});
+  world.call("f");
+  world.loop.run_pending();
+  EXPECT_EQ(world.sandbox.started.size(), 2U);
+  world.loop.advance(seconds{600});
+  safe = true;
+  world.call("f");
+  world.loop.run_pending();
+  EXPECT_EQ(world.sandbox.started.size(), 3U);
+  EXPECT_TRUE(world.loop.run_until([&] { return world.functions.reports().size() == 2; }));
+  EXPECT_EQ(world.functions.reports()[1].said.start_reason, "");
 }
 
 TEST(BuildAhead, AThousandDeploysInARowAreBuiltOneByOneInThreeQuartersOfTheMemory) {

@@ -120,7 +120,9 @@ TEST(CustomRuntime, InitThatFailsEndsOneCallAndIsShown) {
   world.loop.run_pending();
   EXPECT_TRUE(again->result);
   world.pool.stop();
-  EXPECT_EQ(world.functions.reports(), (std::vector<std::pair<std::string, bool>>{{"f", true}, {"f", false}}));
+  ASSERT_EQ(world.functions.reports().size(), 2U);
+  EXPECT_TRUE(world.functions.reports()[0].failed());
+  EXPECT_FALSE(world.functions.reports()[1].failed());
 }
 
 TEST(CustomRuntime, MemoryThatEndsInitNamesTheLimit) {

@@ -32,6 +32,7 @@ FunctionPool::FunctionPool(Context& context, Node& node, std::string tenant, fun
       template_bytes_(instance_bytes_) {
   if (is_native(*version_)) template_state_ = TemplateState::not_needed;
   reported_failed_ = version_->state == functions::State::failed;
+  start_reason_ = version_->start_reason;
 }
 
 FunctionPool::~FunctionPool() {

@@ -98,7 +98,7 @@ class FunctionPool final : public SlotOwner {
   // The instance's own init failed: whoever waited longest gets to know.
   void on_instance_init_failure(sandbox::InitFailure failure, Duration init);
   void note_init_failure(const sandbox::InitFailure& failure, Duration init, const std::string& output);
-  void report(std::optional<sandbox::InitFailure> failure);
+  void report(functions::InitReport report);
   void start_instance();
   void end_slot(Slot& slot);
   void hold(int64_t bytes);
@@ -154,6 +154,7 @@ class FunctionPool final : public SlotOwner {
   std::optional<Error> not_runnable_;  // what it lacks to be started at all: its environment, its Python
   std::optional<sandbox::InitFailure> last_init_failure_;
   bool reported_failed_ = false;
+  std::string start_reason_;  // as reported
 
   bool looking_ = false, look_again_ = false, was_hungry_ = false;
   net::Loop::Id timer_ = 0;

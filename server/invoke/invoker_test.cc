@@ -236,7 +236,7 @@ TEST(Invoker, AnInitFailureAnswersEveryoneWhoWaits) {
   EXPECT_EQ(first->result->usage.billed_init_ms, 1250);
   EXPECT_EQ(second->result->usage.billed_init_ms, 0);
   EXPECT_TRUE(world.loop.run_until([&] { return world.functions.reports().size() == 1; }));
-  EXPECT_TRUE(world.functions.reports()[0].second);
+  EXPECT_TRUE(world.functions.reports()[0].failed());
   EXPECT_THAT(world.logs.all, HasSubstr("starting\n[ERROR] Runtime.ImportModuleError"));
 }
 
@@ -265,7 +265,7 @@ TEST(Invoker, AFunctionWhoseInitKeepsFailingIsNotTriedAgainAndAgain) {
   ASSERT_TRUE(answer->result);
   EXPECT_EQ(answer->result->function_error, "");
   EXPECT_TRUE(world.loop.run_until([&] { return world.functions.reports().size() == 2; }));
-  EXPECT_FALSE(world.functions.reports()[1].second);
+  EXPECT_FALSE(world.functions.reports()[1].failed());
 }
 
 TEST(Invoker, InitIsBilledOnceToWhoWaitedForIt) {

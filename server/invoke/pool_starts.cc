@@ -82,7 +82,8 @@ void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> s
       count_failure();
       look();
     });
-    if (reported_failed_) report(std::nullopt);
+    const std::string reason = ready_.fork_safe ? "" : ready_.reason;
+    if (reported_failed_ || reason != start_reason_) report({.failure = {}, .start_reason = reason});
   }
   look();
   node_.freed();
@@ -112,15 +113,16 @@ void FunctionPool::note_init_failure(const sandbox::InitFailure& failure, Durati
   if (!text.empty() && text.back() != '\n') text.push_back('\n');
   text += "[ERROR] " + failure.type + ": " + failure.message + "\n" + init_report_line(init, failure);
   context_.logs.append(tenant_, version_->config.name, "", text);
-  if (!reported_failed_) report(failure);
+  if (!reported_failed_) report({.failure = failure, .start_reason = {}});
 }
 
 // Functions keeps this in its catalog and may block.
-void FunctionPool::report(std::optional<sandbox::InitFailure> failure) {
-  reported_failed_ = failure.has_value();
+void FunctionPool::report(functions::InitReport report) {
+  reported_failed_ = report.failure.has_value();
+  if (!report.failure) start_reason_ = report.start_reason;
   auto& functions = context_.functions;
   const auto queued = context_.pool.submit(
-      [&functions, version = version_, failure = std::move(failure)] { functions.report_init(*version, failure); });
+      [&functions, version = version_, report = std::move(report)] { functions.report_init(*version, report); });
   if (!queued.ok()) context_.log.error("init_not_reported", queued.error(), {{"function", version_->identity()}});
 }
 
@@ -168,7 +170,7 @@ void FunctionPool::on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Ins
     last_error_.reset();
     if (is_custom(version_->config)) {
       last_init_failure_.reset();
-      if (reported_failed_) report(std::nullopt);
+      if (reported_failed_) report({});
     }
   } else if (slot.init_failure()) {
     const auto failure = *slot.init_failure();

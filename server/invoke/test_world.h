@@ -38,7 +38,12 @@ class FakeFunctions final : public functions::Functions {
     if (changed) changed("default", name);
     return version;
   }
-  std::vector<std::pair<std::string, bool>> reports() const {  // name, failed
+  struct Report {
+    std::string name;
+    functions::InitReport said;
+    bool failed() const { return said.failure.has_value(); }
+  };
+  std::vector<Report> reports() const {
     const std::lock_guard lock(mutex_);
     return reports_;
   }
@@ -59,9 +64,9 @@ class FakeFunctions final : public functions::Functions {
   void on_deploy(std::function<void(const functions::VersionPtr&)> callback) override {
     was_deployed = std::move(callback);
   }
-  void report_init(const functions::Version& version, const std::optional<sandbox::InitFailure>& failure) override {
+  void report_init(const functions::Version& version, const functions::InitReport& report) override {
     const std::lock_guard lock(mutex_);
-    reports_.emplace_back(version.config.name, failure.has_value());
+    reports_.push_back({version.config.name, report});
   }
 
   // What the invoker never calls.
@@ -97,7 +102,7 @@ class FakeFunctions final : public functions::Functions {
 
  private:
   mutable std::mutex mutex_;
-  std::vector<std::pair<std::string, bool>> reports_;
+  std::vector<Report> reports_;
   int revision_ = 0;
 };
 

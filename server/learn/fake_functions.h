@@ -108,7 +108,7 @@ class FakeFunctions final : public functions::Functions {
   void add_builtin(Version) override {}
   void on_change(std::function<void(const std::string&, const std::string&)>) override {}
   void on_deploy(std::function<void(const functions::VersionPtr&)>) override {}
-  void report_init(const Version&, const std::optional<sandbox::InitFailure>&) override {}
+  void report_init(const Version&, const functions::InitReport&) override {}
 
   struct Function {
     Version latest;

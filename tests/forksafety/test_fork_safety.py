@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import Server
+from harness import Server, eventually
 
 Make = Callable[..., str]
 LAYER = "arn:aws:lambda:local:000000000000:layer:sundog-environment-{}:1"
@@ -155,6 +155,15 @@ def test_init_that_a_fork_would_break_runs_in_each_instance(server: Server, depl
     row = template_of(server, name)
     assert row["fork_safe"] is False
     assert reason in row["reason"]
+    # In the function's description too, where boto3 reads what it knows of.
+    eventually(lambda: server.cloud().functions.get(name).info().start_reason == row["reason"], what="the reason")
+    client = server.boto3()
+    assert client.get_function(FunctionName=name)["Configuration"]["State"] == "Active"
+    assert client.get_function_configuration(FunctionName=name)["FunctionName"] == name
+    with server.http() as http:
+        whole = http.get(f"/2015-03-31/functions/{name}").json()["Configuration"]
+        alone = http.get(f"/2015-03-31/functions/{name}/configuration").json()
+    assert whole["Sundog"] == alone["Sundog"] == {"Start": "init", "StartReason": row["reason"]}
 
 
 SAFE = {

@@ -45,7 +45,10 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("GET", "/v1/fleet"): {"instances": [{"function": "f", "version": "1", "state": "idle", "pid": 1, "memory_mb": 128, "age_ms": 1500}], "templates": [], "queued": 0, "memory_bytes": 1, "budget_bytes": 2},
     ("GET", "/v1/keys"): {"items": [golden("key")], "next": ""},
     ("GET", "/2015-03-31/functions"): {"Functions": [FUNCTION]},
-    ("GET", "/2015-03-31/functions/t-add/configuration"): FUNCTION,
+    ("GET", "/2015-03-31/functions/t-add/configuration"): {
+        **FUNCTION, "Sundog": {"Start": "init", "StartReason": "1 thread was left running by init"}
+    },
+    ("GET", "/2015-03-31/functions/t-add/versions"): {"Versions": [FUNCTION]},
     ("GET", "/v1/environments"): {"items": [golden("environment")], "next": ""},
     ("GET", "/v1/datasets"): {"items": [{"name": "clients", "created": "2026", "label": "default", "latest": 1, "versions": [1]}], "next": ""},
     ("GET", "/v1/datasets/clients/versions/latest"): VERSION,
@@ -82,6 +85,7 @@ ANSWERS: dict[tuple[str, str], Any] = {
         ("fleet", "1.5 s"),
         ("keys list", "AKSD1"),
         ("functions list", "t-add"),
+        ("functions show t-add", "1 thread was left running by init"),
         ("environments list", "scikit-learn==1.9.1"),
         ("dead-letters list t-add", "d1"),
         ("data list", "clients"),

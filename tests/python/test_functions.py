@@ -111,6 +111,12 @@ def test_a_function_that_cannot_start_says_why() -> None:
         fake.cloud().functions.deploy(add)
 
 
+def test_it_says_why_its_instances_are_not_forked() -> None:
+    why = {"Start": "init", "StartReason": "1 thread was left running by init"}
+    fake = server(answers={("GET", f"{ROOT}/t-add/configuration"): configuration(Sundog=why)})
+    assert fake.cloud().functions.get("t-add").info().start_reason == "1 thread was left running by init"
+
+
 def test_another_kind_under_the_same_name_is_a_conflict() -> None:
     fake = server(
         answers={("GET", f"{ROOT}/t-add"): {"Configuration": configuration(), "Tags": {"sundog:network": "egress"}}}
