@@ -185,6 +185,13 @@ class Cloud:
         """
         return parse_bill(self.transport.call(bill_request(start, end, by, tenant)))
 
+    def operator_cost(self) -> Json:
+        """What memory was held for since the server started: {"currency","plan","lines":[{"what","gb_seconds","cost","billed"}]}.
+
+        For an admin of the operator's tenant. Only what was busy is on a tenant's bill.
+        """
+        return self.transport.call(Request("GET", "/v1/bill/operator"))
+
     def verify_bill(self, start: str | None = None, end: str | None = None, *, tenant: str = "") -> Json:
         """Whether the roll-ups are what the records add up to: {"ok","days":[{"day","state","records","duplicates","problem"}]}."""
         return self.transport.call(verify_request(start, end, tenant))

@@ -44,7 +44,7 @@ class ApiTest : public ::testing::Test {
     }
     other_ = *(*keys)->create("acme", "", Role::admin);
     api_ = std::make_unique<Api>(clock_, Log::none(), std::move(*keys), Api::Options{.threads = 2, .queue_limit = 2});
-    add_bill_routes(api_->router(), {clock_, ledger_, plans_, budgets_, *catalog_, functions_});
+    add_bill_routes(api_->router(), {clock_, ledger_, plans_, budgets_, *catalog_, functions_, invoker_});
     add_server_routes(*api_, clock_, invoker_, [] { return Json::array({{{"check", "cgroups"}}}); },
                       {.version = "0.1.0", .data_folder = folder_, .pythons = {"3.11"}});
   }

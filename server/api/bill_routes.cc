@@ -185,6 +185,28 @@ Result<Json> usage(const Call& call, const Billing& billing) {
   return Json{{"items", std::move(items)}, {"next", earlier ? last.front().id : ""}};
 }
 
+// What the server's memory was used for since it started, and what it would cost at the common price; only what was
+// busy is on anybody's bill.
+Result<Json> operator_cost(const Call& call, const Billing& billing) {
+  if (!is_operator(call)) {
+    return fail(Code::not_found, "What stands idle is the operator's cost, and no tenant's.",
+                "An admin of tenant \"default\" sees it.");
+  }
+  const Json fleet = billing.invoker.fleet();
+  const auto held = fleet.find("held");
+  if (held == fleet.end()) return fail(Code::unavailable, "The server is too busy to say.", "Try again in a moment.");
+  const auto& plan = billing.plans.of(call.principal.tenant);
+  Json lines = Json::array();
+  for (const auto* what : {"busy", "idle", "parked", "templates"}) {
+    const double gb_seconds = (*held)[what].get<double>();
+    lines.push_back({{"what", what},
+                     {"gb_seconds", gb_seconds},
+                     {"cost", gb_seconds * plan.per_gb_second.number()},
+                     {"billed", std::string_view(what) == "busy"}});
+  }
+  return Json{{"currency", plan.currency}, {"plan", plan.name}, {"lines", std::move(lines)}};
+}
+
 // What the operator set for a tenant, only the operator changes.
 Status may_change(const Call& call, const Billing& billing, const std::string& tenant, const std::string& function) {
   const auto now = billing.budgets.find(tenant, function);
@@ -264,6 +286,8 @@ void add_bill_routes(Router& router, const Billing& billing) {
   router.json("GET", "/v1/bill", Role::viewer, [billing](const CallPtr& call) { return bill(*call, billing); });
   router.json("GET", "/v1/bill/verify", Role::viewer,
               [billing](const CallPtr& call) { return verify(*call, billing); });
+  router.json("GET", "/v1/bill/operator", Role::admin,
+              [billing](const CallPtr& call) { return operator_cost(*call, billing); });
   router.json("GET", "/v1/usage", Role::viewer, [billing](const CallPtr& call) { return usage(*call, billing); });
   router.add("GET", "/v1/invoice", Role::viewer, [billing](const CallPtr& call) {
     auto made = invoice(*call, billing);

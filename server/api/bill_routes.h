@@ -6,6 +6,7 @@
 #include "api/router.h"
 #include "base/clock.h"
 #include "functions/functions.h"
+#include "invoke/invoker.h"
 #include "meter/budgets.h"
 #include "meter/price_plan.h"
 #include "meter/usage.h"
@@ -20,6 +21,7 @@ struct Billing {
   meter::Budgets& budgets;
   store::Catalog& catalog;  // where budgets are kept
   const functions::Functions& functions;
+  const invoke::Invoker& invoker;
 };
 
 // Everything in `billing` outlives the handlers.

@@ -41,6 +41,7 @@ Json fleet_for(const Call& call, Json fleet) {
     }
     fleet[list] = std::move(own);
   }
+  fleet.erase("held");
   return fleet;
 }
 

@@ -288,7 +288,7 @@ void WholeServer::add_routes() {
                          .pythons = {},
                          .open_metrics = !options_.closed_metrics};
   for (const auto& [version, path] : options_.pythons) facts.pythons.push_back(version);
-  api::add_bill_routes(router, {clock_, *ledger_, price_plans_, *budgets_, *catalog_, *functions_});
+  api::add_bill_routes(router, {clock_, *ledger_, price_plans_, *budgets_, *catalog_, *functions_, *invoker_});
   api::add_server_routes(*api_, clock_, *invoker_, [this] { return sandbox_->doctor(); }, facts);
   api::add_lambda_routes(router, *functions_, *environments_, *invoker_, *events_, *blobs_);
   api::add_function_routes(router, *functions_, *logs_, *queue_, api_->pool(), loop_, streams_);
@@ -312,6 +312,12 @@ void WholeServer::add_gauges() {
     samples.push_back({"sundog_queued", "Invocations waiting for an instance.", {}, fleet.value("queued", 0.0)});
     samples.push_back(
         {"sundog_memory_bytes", "Memory admitted for instances and templates.", {}, fleet.value("memory_bytes", 0.0)});
+    for (const auto& [what, gb_seconds] : fleet.value("held", Json::object()).items()) {
+      samples.push_back({"sundog_held_gb_seconds",
+                         "Memory times time since the start, by what it was held for.",
+                         {{"what", what}},
+                         gb_seconds.get<double>()});
+    }
     return samples;
   });
 }

@@ -230,6 +230,7 @@ void FunctionPool::thaw(RunPtr run) {
 
 void FunctionPool::run_on(Slot& slot, RunPtr run) {
   ++busy_;
+  node_.memory_busy += instance_bytes_;
   ++of_tenant_->running;
   ++of_function_->running;
   if (!init_billed_ && slot.fresh()) {

@@ -111,6 +111,7 @@ class FunctionPool final : public SlotOwner {
   void leave_parked(std::vector<Parked>::iterator one);
   void count_failure();
   void reserve_template(int64_t bytes);
+  void hold_template(int64_t bytes);
 
   Context& context_;
   Node& node_;

@@ -113,6 +113,7 @@ class Fleet final : public Invoker, public Node {
   // A copy: what is done to one may bring invocations, and with them more pools.
   std::vector<FunctionPool*> all_pools();
   Json describe() const;
+  Json held() const;
 
   Context context_;
   HostCalls host_calls_;
@@ -132,7 +133,9 @@ class Fleet final : public Invoker, public Node {
 };
 
 Fleet::Fleet(Context context)
-    : context_(std::move(context)), host_calls_(context_, [this](Invocation invocation, InvokeCallback on_done) {
+    : Node(context.clock),
+      context_(std::move(context)),
+      host_calls_(context_, [this](Invocation invocation, InvokeCallback on_done) {
         admit(std::move(invocation), {}, std::move(on_done), Origin::running_code);
       }) {
   memory_budget = context_.options.memory_budget_bytes;
@@ -389,11 +392,20 @@ Json Fleet::describe() const {
     template_bytes += pool->template_bytes();
   }
   const auto to_build = std::count_if(to_build_.begin(), to_build_.end(), [](auto* pool) { return pool->to_build(); });
-  return {{"instances", std::move(instances)},     {"templates", std::move(templates)},
-          {"provisioned", std::move(provisioned)}, {"queued", queued},
-          {"to_build", to_build + building_ahead}, {"memory_bytes", memory_reserved},
-          {"parked_bytes", memory_parked},         {"template_bytes", template_bytes},
-          {"budget_bytes", memory_budget}};
+  return {{"instances", std::move(instances)},      {"templates", std::move(templates)},
+          {"provisioned", std::move(provisioned)},  {"queued", queued},
+          {"to_build", to_build + building_ahead},  {"memory_bytes", int64_t{memory_reserved}},
+          {"parked_bytes", int64_t{memory_parked}}, {"template_bytes", template_bytes},
+          {"budget_bytes", memory_budget},          {"held", held()}};
+}
+
+Json Fleet::held() const {
+  const double busy = memory_busy.gb_seconds(), parked = memory_parked.gb_seconds();
+  const double templates = memory_of_templates.gb_seconds();
+  return {{"busy", busy},
+          {"idle", std::max(0.0, memory_reserved.gb_seconds() - busy - parked - templates)},
+          {"parked", parked},
+          {"templates", templates}};
 }
 
 // The state belongs to the loop; other threads have it described there.

@@ -103,6 +103,8 @@ class Invoker {
   //  "queued":n,"to_build":n (templates of deployed versions that are to be built or on their way before anybody
   //  calls), "memory_bytes":n,"parked_bytes":n,"template_bytes":n,"budget_bytes":n}; what is parked and the templates
   //  are the operator's cost and nobody's bill
+  // "held": memory times time since the server's start, in GB-seconds: {"busy","idle","parked","templates"}. Only what
+  // is busy is billed to a tenant; idle (and starting), parked and templates are the operator's cost.
   virtual Json fleet() const = 0;
 };
 

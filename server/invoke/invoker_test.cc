@@ -46,6 +46,26 @@ TEST(Invoker, ScalesFromZeroAndBackToZero) {
   EXPECT_EQ(world.loop.timers(), 0U);
 }
 
+TEST(Invoker, TellsWhatMemoryWasHeldFor) {
+  TestWorld world;
+  world.functions.deploy("f", [](auto& version) { version.config.memory_mb = 1024; });
+  world.sandbox.hold_invocations = true;
+  const auto answer = world.call("f");
+  world.loop.run_pending();
+  world.loop.advance(seconds{2});
+  auto held = world.invoker->fleet()["held"];
+  EXPECT_NEAR(held["busy"].get<double>(), 2.0, 1e-9);
+  EXPECT_NEAR(held["idle"].get<double>(), 0.0, 1e-9);
+  EXPECT_GT(held["templates"].get<double>(), 0.0);
+  world.sandbox.busy_instances().at(0)->finish(TestWorld::outcome(Outcome::Kind::ok));
+  world.loop.run_pending();
+  world.loop.advance(Millis{500});
+  held = world.invoker->fleet()["held"];
+  EXPECT_NEAR(held["busy"].get<double>(), 2.0, 1e-9);
+  EXPECT_NEAR(held["idle"].get<double>() + held["parked"].get<double>(), 0.5, 0.4);
+  EXPECT_EQ(world.ledger.records.size(), 1U) << "nothing of it is on a bill";
+}
+
 TEST(Invoker, AWarmCallUsesTheSameInstance) {
   TestWorld world;
   world.functions.deploy("f");

@@ -8,6 +8,7 @@
 
 #include "invoke/rhythm.h"
 #include "invoke/run.h"
+#include "meter/held_memory.h"
 
 namespace sundog::invoke {
 
@@ -16,6 +17,8 @@ class Slot;
 
 class Node {
  public:
+  explicit Node(const Clock& clock)
+      : memory_reserved(clock), memory_parked(clock), memory_of_templates(clock), memory_busy(clock) {}
   virtual ~Node() = default;
   // What other pools than `asking` keep idle.
   virtual std::vector<Evictable> evictable(const FunctionPool& asking) const = 0;
@@ -35,8 +38,9 @@ class Node {
   virtual void host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) = 0;
 
   int64_t memory_budget = 0;
-  int64_t memory_reserved = 0;
-  int64_t memory_parked = 0;  // of the parked instances, part of memory_reserved
+  meter::HeldMemory memory_reserved;
+  // Parts of it: of the parked instances, of templates, and of instances that run something.
+  meter::HeldMemory memory_parked, memory_of_templates, memory_busy;
   int starting = 0;
   int building_ahead = 0;  // templates on their way that nobody waited for when they were started
 };

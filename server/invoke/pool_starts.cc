@@ -15,8 +15,13 @@ Machine machine_of(const InvokerOptions& options) {
 }  // namespace
 
 void FunctionPool::reserve_template(int64_t bytes) {
-  node_.memory_reserved += bytes - template_bytes_;
+  hold_template(bytes - template_bytes_);
   template_bytes_ = bytes;
+}
+
+void FunctionPool::hold_template(int64_t bytes) {
+  node_.memory_reserved += bytes;
+  node_.memory_of_templates += bytes;
 }
 
 void FunctionPool::build_ahead() {
@@ -32,7 +37,7 @@ void FunctionPool::start_template() {
   if (!spec.ok()) return cannot_run(spec.error());
   not_runnable_.reset();
   template_state_ = TemplateState::starting;
-  node_.memory_reserved += template_bytes_;
+  hold_template(template_bytes_);
   template_asked_ = context_.clock.mono();
   context_.sandbox.start_template(*std::move(spec), [this, alive = std::weak_ptr(template_turn_)](
                                                         Result<std::shared_ptr<sandbox::TemplateStart>> started) {
@@ -51,13 +56,13 @@ void FunctionPool::on_template(Result<std::shared_ptr<sandbox::TemplateStart>> s
   if (std::exchange(building_ahead_, false)) --node_.building_ahead;
   if (!started.ok()) {
     template_state_ = TemplateState::none;
-    node_.memory_reserved -= template_bytes_;
+    hold_template(-template_bytes_);
     context_.log.error("template_not_started", started.error(), {{"function", version_->identity()}});
     last_error_ = started.error();
     count_failure();
   } else if ((*started)->parked == nullptr) {
     template_state_ = TemplateState::none;
-    node_.memory_reserved -= template_bytes_;
+    hold_template(-template_bytes_);
     on_init_failure((*started)->failure, (*started)->output);
   } else {
     auto& start = **started;
@@ -130,7 +135,7 @@ void FunctionPool::end_template() {
   if (template_state_ != TemplateState::ready) return;
   ++*template_turn_;
   template_state_ = TemplateState::none;
-  node_.memory_reserved -= template_bytes_;
+  hold_template(-template_bytes_);
   // In a later turn: this may be a callback of its own.
   context_.loop.post([parked = std::shared_ptr<sandbox::Template>(std::move(template_))]() mutable { parked.reset(); });
   node_.freed();
@@ -189,6 +194,7 @@ void FunctionPool::on_slot_ready(Slot& slot, Result<std::unique_ptr<sandbox::Ins
 
 void FunctionPool::on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome) {
   --busy_;
+  node_.memory_busy -= instance_bytes_;
   --of_tenant_->running;
   --of_function_->running;
   last_used_ = context_.clock.mono();

@@ -43,6 +43,7 @@ ROUTES = [
     Route("DELETE", "/v1/keys/{key}", "admin"),
     Route("GET", "/v1/bill", "viewer", "own"),
     Route("GET", "/v1/bill/verify", "viewer", "own"),
+    Route("GET", "/v1/bill/operator", "admin", "none"),
     Route("GET", "/v1/usage", "viewer", "own"),
     Route("GET", "/v1/invoice", "viewer", "own"),
     Route("GET", "/v1/invoice?format=csv", "viewer", "own"),

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sundog.cli.output import JsonFlag, cloud, note, print_json, print_table, say
+from sundog.bill import money
+from sundog.cli.output import JsonFlag, cloud, note, print_json, print_table, say, show
 from sundog.errors import InvalidArgument
 from sundog.invoice import FORMATS, plain
 
@@ -33,9 +34,15 @@ def bill(
     verify: Annotated[
         bool, typer.Option("--verify", help="Add the records up again and compare with the daily roll-ups.")
     ] = False,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="What memory stood for since the server started; for the operator.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """What was used, what it costs, and what always-on servers would have cost."""
+    if operator:
+        _operator(context, as_json)
+        return
     if verify:
         _verify(context, start, end, tenant, as_json)
         return
@@ -63,6 +70,20 @@ def _verify(context: typer.Context, start: str | None, end: str | None, tenant: 
         say("The bill is what the records add up to." if found["ok"] else "The records and the bill differ.")
     if not found["ok"]:
         raise typer.Exit(1)
+
+
+def _operator(context: typer.Context, as_json: bool) -> None:
+    found = cloud(context).operator_cost()
+    rows = [
+        [
+            line["what"],
+            line["gb_seconds"],
+            money(line["cost"], found["currency"]),
+            "tenants" if line["billed"] else "operator",
+        ]
+        for line in found["lines"]
+    ]
+    show(found, as_json, ["memory that was", "GB seconds", "at the plan's price", "paid by"], rows)
 
 
 def _moment(text: str | None) -> str | None:
