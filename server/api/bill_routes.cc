@@ -197,7 +197,7 @@ Result<Json> operator_cost(const Call& call, const Billing& billing) {
   if (held == fleet.end()) return fail(Code::unavailable, "The server is too busy to say.", "Try again in a moment.");
   const auto& plan = billing.plans.of(call.principal.tenant);
   Json lines = Json::array();
-  for (const auto* what : {"busy", "idle", "parked", "templates"}) {
+  for (const auto* what : {"busy", "idle", "parked", "templates", "environments"}) {
     const double gb_seconds = (*held)[what].get<double>();
     lines.push_back({{"what", what},
                      {"gb_seconds", gb_seconds},

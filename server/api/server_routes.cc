@@ -34,7 +34,7 @@ std::string visible_tenant(const Call& call) {
 // The operator's tenant sees what all do, another only its own.
 Json fleet_for(const Call& call, Json fleet) {
   if (call.principal.tenant == kDefaultTenant) return fleet;
-  for (const auto* list : {"instances", "templates", "provisioned"}) {
+  for (const auto* list : {"instances", "templates", "provisioned", "environments"}) {
     Json own = Json::array();
     for (auto& item : fleet[list]) {
       if (item.value("tenant", "") == call.principal.tenant) own.push_back(std::move(item));

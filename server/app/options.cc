@@ -53,8 +53,8 @@ void declare(CLI::App& cli, Raw& raw, Options& options) {
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
   cli.add_option("--memory-mb", options.memory_mb,
-                 "Memory for instances and functions' templates; 0: 70 % of the machine's. Environments' templates "
-                 "come on top: up to a quarter of this, or of the machine's")
+                 "Memory for instances and templates; 0: 70 % of the machine's. Environments' templates take up to a "
+                 "quarter of it")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   cli.add_option("--grace", raw.grace, "Seconds to wait for invocations in flight when stopping")

@@ -97,6 +97,9 @@ PoolState FunctionPool::state() const {
   if (to_build() && !context_.budgets.is_spent(tenant_, version_->config.name)) pool.deployed = deployed_;
   pool.template_bytes = template_bytes_;
   pool.template_measured = template_measured_;
+  if (template_state_ == TemplateState::none && (!waiting_.empty() || to_build() || lacks_provisioned())) {
+    pool.environment_bytes = context_.sandbox.shared_to_come(environment());
+  }
   if (own_bytes > 0) pool.keep_parked = keep(own_bytes, start_time_);
   if (template_state_ == TemplateState::ready) pool.keep_template = keep(template_bytes_, ready_.init);
   pool.late_starts = late_starts();
@@ -133,7 +136,7 @@ NodeState FunctionPool::node_state(const PoolState& pool) const {
   const bool may_fork_ahead = pool.late_starts >= context_.policy.late_starts;
   if (pool.waiting > 0 || may_fork_ahead) node.owed_bytes = node_.owed(*this);
   const int wanted = std::max(pool.waiting - pool.idle, pool.provisioned - pool.busy - pool.idle) - pool.starting;
-  const int64_t least = std::max(instance_bytes_ * std::max(0, wanted), template_bytes_);
+  const int64_t least = std::max(instance_bytes_ * std::max(0, wanted), template_bytes_ + pool.environment_bytes);
   const bool tight = wanted > 0 && node.memory_budget - node.memory_reserved < least;
   const bool many_parked = pool.longest_idle_bytes > 0 && node.memory_parked + pool.longest_idle_bytes >
                                                               parked_budget(node.memory_budget, context_.policy);

@@ -56,11 +56,14 @@ class FunctionPool final : public SlotOwner {
   bool empty() const { return waiting_.empty() && slots_.empty() && template_state_ == TemplateState::none; }
   bool retired() const { return retired_; }
   size_t waiting() const { return waiting_.size(); }
-  int64_t template_bytes() const {  // that it reserves
-    return template_state_ == TemplateState::starting || template_state_ == TemplateState::ready ? template_bytes_ : 0;
-  }
   const std::string& tenant() const { return tenant_; }
   const functions::VersionPtr& version() const { return version_; }
+  // Which environment's template its own is a fork of, or would be; empty if of none.
+  std::string environment() const;
+  // Whether it is one that lives.
+  bool has_fork_of_environment() const {
+    return template_state_ == TemplateState::ready && ready_.fork_safe && ready_.why_own_tree.empty();
+  }
   void describe(Json& instances, Json& templates) const;
   Json describe_provisioned() const;  // null if nothing is
 
@@ -141,7 +144,8 @@ class FunctionPool final : public SlotOwner {
   TemplateState template_state_ = TemplateState::none;
   std::unique_ptr<sandbox::Template> template_;
   sandbox::TemplateReady ready_;
-  int64_t template_bytes_;  // reserved while it starts or exists; known from then on
+  std::string environment_;  // of the template
+  int64_t template_bytes_;   // reserved while it starts or exists; known from then on
   bool template_measured_ = false;
   MonoTime template_asked_{}, template_ready_{};
   std::optional<MonoTime> deployed_;  // and its template has not been begun since

@@ -74,8 +74,8 @@ class Fleet final : public Invoker, public Node {
   void drain(Millis grace, std::function<void()> on_drained) override;
   Json fleet() const override;
 
-  std::vector<Evictable> evictable(const FunctionPool& asking) const override;
-  void evict(const Evictable& victim) override { static_cast<FunctionPool*>(victim.owner)->evict(victim); }
+  std::vector<Evictable> evictable(const FunctionPool& asking) const override { return list_evictable(&asking); }
+  void evict(const Evictable& victim) override;
   int64_t fair_share() const override;
   int64_t owed(const FunctionPool& asking) const override;
   void freed() override;
@@ -107,6 +107,10 @@ class Fleet final : public Invoker, public Node {
   void on_deploy(const functions::VersionPtr& version);
   void build_ahead();
   void look_at_hungry();
+  std::vector<Evictable> list_evictable(const FunctionPool* asking) const;
+  void list_environments(const FunctionPool* asking, std::vector<Evictable>& all) const;
+  void count_environments();
+  void on_environments_changed();
   void provision(const std::string& tenant, const std::string& name);
   void on_ended();
   void on_grace_over();
@@ -146,6 +150,9 @@ Fleet::Fleet(Context context)
           if (alive.lock()) on_change(tenant, name);
         });
       });
+  context_.sandbox.on_shared_change([this, alive = std::weak_ptr(alive_)] {
+    if (alive.lock()) on_environments_changed();
+  });
   if (context_.options.prebuild) {
     context_.functions.on_deploy([this, &loop, alive = std::weak_ptr(alive_)](const functions::VersionPtr& version) {
       loop.post([this, alive, version] {
@@ -292,18 +299,71 @@ void Fleet::provision(const std::string& tenant, const std::string& name) {
   }
 }
 
-std::vector<Evictable> Fleet::evictable(const FunctionPool& asking) const {
+// Nobody asks: who gives way because there is too little for all, wherever it comes from.
+std::vector<Evictable> Fleet::list_evictable(const FunctionPool* asking) const {
   std::vector<Evictable> all;
   const int64_t share = fair_share();
   for (const auto& [key, pool] : pools_) {
-    if (pool.get() == &asking) continue;
+    if (pool.get() == asking) continue;
     const size_t before = all.size();
     pool->list_evictable(all);
     const auto theirs = pool->holding();
-    if (theirs.tenant == asking.holding().tenant || theirs.tenant_bytes > share) continue;
+    if (asking == nullptr || theirs.tenant == asking->holding().tenant || theirs.tenant_bytes > share) continue;
     for (size_t i = before; i < all.size(); ++i) all[i].of_poorer = true;
   }
+  list_environments(asking, all);
   return all;
+}
+
+// Those of which nothing is in use, nor needed by who asks. Their functions' templates, which go first, share its
+// pages.
+void Fleet::list_environments(const FunctionPool* asking, std::vector<Evictable>& all) const {
+  const auto shared = context_.sandbox.shared();
+  if (shared.empty()) return;
+  std::map<std::string, int> unused;
+  for (const auto& one : all) {
+    if (one.kind != Evictable::Kind::unused_template) continue;
+    const auto& pool = *static_cast<FunctionPool*>(one.owner);
+    if (pool.has_fork_of_environment()) ++unused[pool.environment()];
+  }
+  const std::string needed = asking != nullptr ? asking->environment() : "";
+  const int64_t share = fair_share();
+  for (const auto& one : shared) {
+    if (one.id == needed || one.functions > unused[one.id]) continue;
+    Evictable victim{.kind = Evictable::Kind::unused_environment, .bytes = one.bytes, .since = one.used};
+    victim.environment = one.id;
+    const auto theirs = of_tenant_.find(one.tenant);
+    const bool of_another =
+        asking != nullptr && theirs != of_tenant_.end() && theirs->second.get() != asking->holding().tenant;
+    victim.of_poorer = of_another && theirs->second->held_bytes <= share;
+    all.push_back(std::move(victim));
+  }
+}
+
+void Fleet::evict(const Evictable& victim) {
+  if (victim.kind != Evictable::Kind::unused_environment)
+    return static_cast<FunctionPool*>(victim.owner)->evict(victim);
+  context_.sandbox.end_shared(victim.environment);
+  count_environments();
+}
+
+void Fleet::count_environments() {
+  const int64_t grown = context_.sandbox.shared_bytes() - memory_of_environments;
+  memory_of_environments += grown;
+  memory_reserved += grown;
+}
+
+// Nobody asked for room when what they import grew.
+void Fleet::on_environments_changed() {
+  count_environments();
+  if (memory_reserved > memory_budget) {
+    NodeState node;
+    node.memory_budget = memory_budget;
+    node.memory_reserved = memory_reserved;
+    node.evictable = list_evictable(nullptr);
+    for (const auto& victim : give_way(node)) evict(victim);
+  }
+  freed();
 }
 
 // What each tenant may hold if all who hold or want something hold the same.
@@ -384,28 +444,34 @@ void Fleet::on_grace_over() {
 Json Fleet::describe() const {
   Json instances = Json::array(), templates = Json::array(), provisioned = Json::array();
   size_t queued = 0;
-  int64_t template_bytes = 0;
   for (const auto& [key, pool] : pools_) {
     pool->describe(instances, templates);
     if (auto one = pool->describe_provisioned(); !one.is_null()) provisioned.push_back(std::move(one));
     queued += pool->waiting();
-    template_bytes += pool->template_bytes();
   }
   const auto to_build = std::count_if(to_build_.begin(), to_build_.end(), [](auto* pool) { return pool->to_build(); });
-  return {{"instances", std::move(instances)},      {"templates", std::move(templates)},
-          {"provisioned", std::move(provisioned)},  {"queued", queued},
-          {"to_build", to_build + building_ahead},  {"memory_bytes", int64_t{memory_reserved}},
-          {"parked_bytes", int64_t{memory_parked}}, {"template_bytes", template_bytes},
-          {"budget_bytes", memory_budget},          {"held", held()}};
+  return {{"instances", std::move(instances)},
+          {"templates", std::move(templates)},
+          {"provisioned", std::move(provisioned)},
+          {"queued", queued},
+          {"to_build", to_build + building_ahead},
+          {"memory_bytes", int64_t{memory_reserved}},
+          {"parked_bytes", int64_t{memory_parked}},
+          {"template_bytes", int64_t{memory_of_templates}},
+          {"environment_bytes", int64_t{memory_of_environments}},
+          {"environments", context_.sandbox.environment_templates()},
+          {"budget_bytes", memory_budget},
+          {"held", held()}};
 }
 
 Json Fleet::held() const {
   const double busy = memory_busy.gb_seconds(), parked = memory_parked.gb_seconds();
-  const double templates = memory_of_templates.gb_seconds();
+  const double templates = memory_of_templates.gb_seconds(), environments = memory_of_environments.gb_seconds();
   return {{"busy", busy},
-          {"idle", std::max(0.0, memory_reserved.gb_seconds() - busy - parked - templates)},
+          {"idle", std::max(0.0, memory_reserved.gb_seconds() - busy - parked - templates - environments)},
           {"parked", parked},
-          {"templates", templates}};
+          {"templates", templates},
+          {"environments", environments}};
 }
 
 // The state belongs to the loop; other threads have it described there.
@@ -425,6 +491,7 @@ Json Fleet::fleet() const {
           {"memory_bytes", 0},
           {"parked_bytes", 0},
           {"template_bytes", 0},
+          {"environment_bytes", 0},
           {"budget_bytes", memory_budget}};
 }
 

@@ -71,7 +71,7 @@ using HostCallHandler =
     std::function<void(const Invocation& who, sandbox::HostCall call, Callback<sandbox::HostReply> reply)>;
 
 struct InvokerOptions {
-  int64_t memory_budget_bytes = 0;   // of all instances and templates together; 0: 70 % of the machine's
+  int64_t memory_budget_bytes = 0;   // of all instances and templates, environments' too; 0: 70 % of the machine's
   int cores = 0;                     // 0: those of the machine
   int account_concurrency = 1000;    // of all functions of one tenant
   Millis queue_limit{10'000};        // longest wait for an instance before 429
@@ -101,10 +101,11 @@ class Invoker {
   //  "templates":[{"function","version","state","memory_mb","init_ms","fork_safe","reason"}],
   //  "provisioned":[{"function","version","requested","available","reason"}],
   //  "queued":n,"to_build":n (templates of deployed versions that are to be built or on their way before anybody
-  //  calls), "memory_bytes":n,"parked_bytes":n,"template_bytes":n,"budget_bytes":n}; what is parked and the templates
-  //  are the operator's cost and nobody's bill
-  // "held": memory times time since the server's start, in GB-seconds: {"busy","idle","parked","templates"}. Only what
-  // is busy is billed to a tenant; idle (and starting), parked and templates are the operator's cost.
+  //  calls), "memory_bytes":n,"parked_bytes":n,"template_bytes":n,"environment_bytes":n (parts of memory_bytes),
+  //  "budget_bytes":n,"environments":Sandbox::environment_templates()}; what is parked and the templates are the
+  //  operator's cost and nobody's bill
+  // "held": memory times time since the server's start, in GB-seconds: {"busy","idle","parked","templates",
+  // "environments"}. Only what is busy is billed to a tenant; idle (and starting) and the rest are the operator's cost.
   virtual Json fleet() const = 0;
 };
 

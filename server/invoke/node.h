@@ -18,7 +18,11 @@ class Slot;
 class Node {
  public:
   explicit Node(const Clock& clock)
-      : memory_reserved(clock), memory_parked(clock), memory_of_templates(clock), memory_busy(clock) {}
+      : memory_reserved(clock),
+        memory_parked(clock),
+        memory_of_templates(clock),
+        memory_of_environments(clock),
+        memory_busy(clock) {}
   virtual ~Node() = default;
   // What other pools than `asking` keep idle.
   virtual std::vector<Evictable> evictable(const FunctionPool& asking) const = 0;
@@ -39,8 +43,9 @@ class Node {
 
   int64_t memory_budget = 0;
   meter::HeldMemory memory_reserved;
-  // Parts of it: of the parked instances, of templates, and of instances that run something.
-  meter::HeldMemory memory_parked, memory_of_templates, memory_busy;
+  // Parts of it: of the parked instances, of functions' templates, of environments', and of instances that run
+  // something.
+  meter::HeldMemory memory_parked, memory_of_templates, memory_of_environments, memory_busy;
   int starting = 0;
   int building_ahead = 0;  // templates on their way that nobody waited for when they were started
 };

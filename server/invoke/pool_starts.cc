@@ -24,6 +24,12 @@ void FunctionPool::hold_template(int64_t bytes) {
   node_.memory_of_templates += bytes;
 }
 
+std::string FunctionPool::environment() const {
+  if (template_state_ != TemplateState::none) return environment_;
+  const auto spec = template_spec(*version_, context_.environments, machine_of(context_.options));
+  return spec.ok() ? context_.sandbox.shared_by(*spec) : "";
+}
+
 void FunctionPool::build_ahead() {
   start_template();
   if (template_state_ != TemplateState::starting) return;
@@ -36,6 +42,7 @@ void FunctionPool::start_template() {
   auto spec = template_spec(*version_, context_.environments, machine_of(context_.options));
   if (!spec.ok()) return cannot_run(spec.error());
   not_runnable_.reset();
+  environment_ = context_.sandbox.shared_by(*spec);
   template_state_ = TemplateState::starting;
   hold_template(template_bytes_);
   template_asked_ = context_.clock.mono();

@@ -18,9 +18,13 @@ void refuse_all(Decision& decision, int waiting, Refusal why) {
   decision.refusal = why;
 }
 
+bool gives_way_before(const Evictable& one, const Evictable& other) {
+  return one.kind != other.kind ? one.kind < other.kind : one.since < other.since;
+}
+
 // Room on the node, made by having others give way: idle instances first (they are parked where they can be), then
-// parked ones, then templates, each least recently used first. A tenant above its share takes nothing from poorer ones
-// that they used lately.
+// parked ones, then functions' templates, then environments', each least recently used first. A tenant above its share
+// takes nothing from poorer ones that they used lately.
 class Room {
  public:
   Room(const NodeState& node, MonoTime now, const ScalingPolicy& policy, Decision& decision)
@@ -30,9 +34,7 @@ class Room {
         protection_(policy.protection),
         decision_(decision),
         candidates_(node.evictable) {
-    std::sort(candidates_.begin(), candidates_.end(), [](const Evictable& a, const Evictable& b) {
-      return a.kind != b.kind ? a.kind < b.kind : a.since < b.since;
-    });
+    std::sort(candidates_.begin(), candidates_.end(), gives_way_before);
   }
 
   // Nobody gives way if even all of them would not be enough.
@@ -90,7 +92,7 @@ void start(const PoolState& pool, const NodeState& node, const ScalingPolicy& po
            Decision& decision) {
   if (wanted <= 0 || pool.template_state == TemplateState::starting) return;
   if (template_missing(pool)) {
-    decision.start_template = room.take(pool.template_bytes);
+    decision.start_template = room.take(pool.template_bytes + pool.environment_bytes);
     return;
   }
   const int free = free_concurrency(pool, node, policy) - decision.run - decision.start;
@@ -197,7 +199,7 @@ void build_ahead(const PoolState& pool, const NodeState& node, MonoTime now, con
   }
   const int64_t most = node.memory_budget / 100 * policy.build_ahead_percent;
   decision.build_ahead = !node.callers_wait && node.building_ahead < policy.builds_ahead &&
-                         node.memory_reserved + pool.template_bytes <= most;
+                         node.memory_reserved + pool.template_bytes + pool.environment_bytes <= most;
 }
 
 // The instance that is idle longest is parked if that spares a caller more than it costs, else it ends.
@@ -257,6 +259,19 @@ void end_unused(const PoolState& pool, const NodeState& node, MonoTime now, cons
 }
 
 }  // namespace
+
+std::vector<Evictable> give_way(const NodeState& node) {
+  auto candidates = node.evictable;
+  std::sort(candidates.begin(), candidates.end(), gives_way_before);
+  int64_t over = node.memory_reserved - node.memory_budget;
+  std::vector<Evictable> giving;
+  for (auto& one : candidates) {
+    if (over <= 0) break;
+    over -= one.bytes;
+    giving.push_back(std::move(one));
+  }
+  return giving;
+}
 
 bool goes_first(const Holding& other, const Holding& ours, int64_t fair_share) {
   const bool same_tenant = other.tenant == ours.tenant;

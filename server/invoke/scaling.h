@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -53,6 +54,8 @@ struct PoolState {
   int64_t instance_bytes = 0;  // reserved for one instance: the function's memory size
   int64_t template_bytes = 0;  // reserved for the template: as measured, or the memory size before it is known
   bool template_measured = false;
+  int64_t environment_bytes =
+      0;  // that its environment's template would take, which has to be started for the template
   Duration keep_parked{}, keep_template{};  // after the last use, by the function's rhythm
   double late_starts = 0;  // starts that callers waited for because all instances were busy; halved every ten minutes
   Duration mean_run{};     // of the last invocations; 0: none has run yet
@@ -67,17 +70,18 @@ struct PoolState {
 
 // Something of another pool that may give way; `owner` means nothing to the decision.
 struct Evictable {
-  enum class Kind { idle, parked, unused_template };  // in this order they give way
+  enum class Kind { idle, parked, unused_template, unused_environment };  // in this order they give way
   Kind kind = Kind::idle;
   void* owner = nullptr;
-  int64_t bytes = 0;       // that become free: an idle instance is parked where it can be, else ended
-  MonoTime since{};        // not used since
-  bool of_poorer = false;  // of another tenant that holds no more than the fair share
+  int64_t bytes = 0;        // that become free: an idle instance is parked where it can be, else ended
+  MonoTime since{};         // not used since
+  bool of_poorer = false;   // of another tenant that holds no more than the fair share
+  std::string environment;  // unused_environment: which one's template; what was forked from it goes before it
 };
 
 struct NodeState {
   int64_t memory_budget = 0;
-  int64_t memory_reserved = 0;       // of all instances and templates
+  int64_t memory_reserved = 0;       // of all instances and templates, environments' templates among them
   int64_t memory_parked = 0;         // of the parked instances among them
   int starting = 0;                  // instances on their way, of all pools
   int tenant_running = 0;            // busy and starting instances of the tenant
@@ -110,6 +114,10 @@ struct Decision {
 };
 
 Decision decide(const PoolState& pool, const NodeState& node, MonoTime now, const ScalingPolicy& policy);
+
+// Who gives way when more is reserved than there is, because what functions share has grown: as few as possible, in
+// the order in which they give way to a start.
+std::vector<Evictable> give_way(const NodeState& node);
 
 // What a pool holds of the node.
 struct Holding {

@@ -15,9 +15,17 @@
 namespace sundog::invoke {
 namespace {
 
+// What functions share; while it runs, its memory is the node's and none of theirs.
+struct Environment {
+  int64_t bytes = 0;
+  bool running = false;
+  MonoTime used{};
+};
+
 struct Function {
   PoolState pool;
   std::string tenant = "t";
+  std::string environment;
   std::deque<MonoTime> waiting;  // their deadlines
   std::deque<MonoTime> idle;     // since when, longest first
   std::deque<MonoTime> parked;   // not used since, longest first
@@ -62,6 +70,7 @@ class Stage {
     if (first == "node") return set_node(words);
     if (first == "policy") return set_policy(words);
     if (first == "function") return add_function(words);
+    if (first == "environment") return add_environment(words);
     if (first == "at") return at(words);
     if (first == "expect") return expect(text.substr(text.find("expect") + 6));
     FAIL() << "unknown word \"" << first << "\"";
@@ -121,6 +130,12 @@ class Stage {
       }
     }
   }
+  void add_environment(std::istringstream& words) {
+    std::string name;
+    int64_t megabytes = 0;
+    words >> name >> megabytes;
+    environments_[name].bytes = megabytes << 20;
+  }
   void add_function(std::istringstream& words) {
     std::string name, key;
     words >> name;
@@ -132,8 +147,8 @@ class Stage {
         function.pool.template_state = TemplateState::not_needed;
         continue;
       }
-      if (key == "tenant") {
-        words >> function.tenant;
+      if (key == "tenant" || key == "environment") {
+        words >> (key == "tenant" ? function.tenant : function.environment);
         continue;
       }
       if (key == "keep" || key == "keep-template" || key == "runs" || key == "start" || key == "init") {
@@ -175,7 +190,7 @@ class Stage {
     int count = 1;
     int64_t megabytes = 0;
     while (words >> token) {
-      if (functions_.contains(token)) {
+      if (functions_.contains(token) || environments_.contains(token)) {
         name = token;
       } else if (token.starts_with("x")) {
         count = std::stoi(token.substr(1));
@@ -183,8 +198,20 @@ class Stage {
         megabytes = std::stoll(token);
       }
     }
-    event(functions_.at(name), verb, count, megabytes);
+    if (verb == "grow") {
+      grow(environments_.at(name), megabytes << 20);
+    } else {
+      event(functions_.at(name), verb, count, megabytes);
+    }
     look_everywhere();
+  }
+
+  void grow(Environment& environment, int64_t bytes) {
+    ASSERT_TRUE(environment.running);
+    node_.memory_reserved += bytes - environment.bytes;
+    environment.bytes = bytes;
+    node_.evictable = evictable(nullptr);
+    for (const auto& victim : give_way(node_)) evict(victim);
   }
 
   void event(Function& function, const std::string& verb, int count, int64_t megabytes) {
@@ -312,12 +339,29 @@ class Stage {
            may_park(function.pool, function.own_bytes, policy_);
   }
 
-  std::vector<Evictable> evictable(const Function& asking) {
+  void list_environments(const Function* asking, std::vector<Evictable>& all) {
+    for (auto& [name, environment] : environments_) {
+      if (!environment.running || (asking != nullptr && asking->environment == name)) continue;
+      int in_use = 0;
+      for (auto& [other, function] : functions_) {
+        const bool has_template = function.pool.template_state == TemplateState::starting ||
+                                  function.pool.template_state == TemplateState::ready;
+        const bool unused = std::any_of(all.begin(), all.end(), [&function = function](const auto& one) {
+          return one.kind == Evictable::Kind::unused_template && one.owner == &function;
+        });
+        in_use += function.environment == name && has_template && !unused ? 1 : 0;
+      }
+      if (in_use > 0) continue;
+      all.push_back({Evictable::Kind::unused_environment, &environment, environment.bytes, environment.used});
+    }
+  }
+
+  std::vector<Evictable> evictable(const Function* asking) {
     std::vector<Evictable> all;
     const int64_t share = fair_share();
     for (auto& [name, other] : functions_) {
-      if (&other == &asking) continue;
-      const bool poorer = other.tenant != asking.tenant && tenant_held(other.tenant) <= share;
+      if (&other == asking) continue;
+      const bool poorer = asking && other.tenant != asking->tenant && tenant_held(other.tenant) <= share;
       auto& pool = other.pool;
       pool.idle = static_cast<int>(other.idle.size());
       const int idle = other.waiting.empty() ? surplus_idle(pool)
@@ -335,6 +379,7 @@ class Stage {
         all.push_back({Evictable::Kind::unused_template, &other, pool.template_bytes, other.template_used(), poorer});
       }
     }
+    list_environments(asking, all);
     return all;
   }
 
@@ -355,7 +400,10 @@ class Stage {
     }
     pool.keep_parked = function.keep_parked;
     pool.keep_template = function.keep_template;
-    node_.evictable = evictable(function);
+    node_.evictable = evictable(&function);
+    const auto environment = environments_.find(function.environment);
+    const bool to_start = environment != environments_.end() && !environment->second.running;
+    pool.environment_bytes = to_start && pool.template_state == TemplateState::none ? environment->second.bytes : 0;
     node_.tenant_running = tenant_running_[function.tenant];
     node_.tenant_bytes = tenant_held(function.tenant);
     const int64_t share = node_.fair_share = fair_share();
@@ -405,7 +453,11 @@ class Stage {
       function.building_ahead = decision.build_ahead;
       node_.building_ahead += decision.build_ahead ? 1 : 0;
       pool.template_state = TemplateState::starting;
-      node_.memory_reserved += pool.template_bytes;
+      node_.memory_reserved += pool.template_bytes + pool.environment_bytes;
+      if (const auto found = environments_.find(function.environment); found != environments_.end()) {
+        found->second.running = true;
+        found->second.used = now_;
+      }
     }
     did("start-template", decision.start_template ? 1 : 0);
     did("build-ahead", decision.build_ahead ? 1 : 0);
@@ -451,6 +503,15 @@ class Stage {
   }
 
   void evict(const Evictable& victim) {
+    if (victim.kind == Evictable::Kind::unused_environment) {
+      for (auto& [name, environment] : environments_) {
+        if (&environment != victim.owner) continue;
+        environment.running = false;
+        node_.memory_reserved -= environment.bytes;
+        ++happened_[name + " evict-environment"];
+      }
+      return;
+    }
     auto& other = *static_cast<Function*>(victim.owner);
     const auto did = [&](const std::string& what) {
       for (const auto& [name, function] : functions_) {
@@ -485,7 +546,7 @@ class Stage {
       std::string name = functions_.begin()->first, what, token;
       int count = 1;
       while (words >> token) {
-        if (functions_.contains(token)) {
+        if (functions_.contains(token) || environments_.contains(token)) {
           name = token;
         } else if (token.size() > 1 && token[0] == 'x' && std::isdigit(static_cast<unsigned char>(token[1])) != 0) {
           count = std::stoi(token.substr(1));
@@ -509,6 +570,7 @@ class Stage {
   ScalingPolicy policy_{.idle_instance = Millis{5'000}};
   Duration queue_limit_ = Millis{10'000};
   std::map<std::string, Function> functions_;
+  std::map<std::string, Environment> environments_;
   std::map<std::string, int> tenant_running_;
   std::set<std::string> tenants_;
   std::map<std::string, int> happened_;

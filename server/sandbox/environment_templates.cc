@@ -81,6 +81,8 @@ void EnvironmentTemplates::start(Known& known) {
   limits.cpu_millis = 1000;
   known.running = std::make_shared<LocalEnvironment>(starting_, known.key);
   known.told = known.imported = 0;
+  known.bytes = known.usual;
+  changed();
   LocalEnvironment::Events events;
   events.on_preloaded = [this, &known](const auto& failed, const auto& reason, const auto& culprit) {
     on_preloaded(known, failed, reason, culprit);
@@ -94,6 +96,7 @@ void EnvironmentTemplates::start(Known& known) {
 void EnvironmentTemplates::learn(const TemplateSpec& spec, const Json& modules) {
   if (!modules.is_array()) return;
   auto& known = known_of(key_of(spec));
+  measure(known);
   const auto before = known.modules.size();
   for (const auto& name : modules) {
     if (!name.is_string() || known.learned.size() >= kMaxModules) continue;
@@ -129,6 +132,11 @@ void EnvironmentTemplates::on_preloaded(Known& known, const std::vector<std::str
   }
   if (!failed.empty()) refuse(known, failed, "it could not be imported");
   known.imported = known.told;
+  const auto usual = std::exchange(known.usual, 0);
+  measure(known);
+  known.usual = known.bytes;
+  // Not for every megabyte: it is only what is expected the next time.
+  if (known.usual > usual + usual / 8 || known.usual < usual - usual / 8) save(known);
   // What was learned meanwhile.
   starting_.loop.post([this, &known, here = std::weak_ptr<bool>(here_)] {
     if (!here.expired()) tell(known);
@@ -138,6 +146,8 @@ void EnvironmentTemplates::on_preloaded(Known& known, const std::vector<std::str
 
 void EnvironmentTemplates::on_end(Known& known, const std::string& reason) {
   const auto ended = std::move(known.running);
+  known.bytes = 0;
+  changed();
   known.reason = reason;
   // What was told before it was ready is not what kept it from that, and the launcher takes every tree with it.
   const bool launcher_gone = starting_.launcher.has_ended();
@@ -164,7 +174,32 @@ void EnvironmentTemplates::refuse(Known& known, const std::vector<std::string>& 
 void EnvironmentTemplates::end(Known& known) {
   if (known.preload_timer != 0) starting_.loop.cancel(known.preload_timer);
   known.preload_timer = 0;
-  if (known.running) bury(std::exchange(known.running, nullptr));
+  if (!known.running) return;
+  known.bytes = 0;
+  changed();
+  bury(std::exchange(known.running, nullptr));
+}
+
+void EnvironmentTemplates::end(const std::string& id) {
+  const auto found = known_.find(id);
+  if (found != known_.end()) end(*found->second);
+}
+
+// While it imports what it always does, it is counted as it will be then.
+void EnvironmentTemplates::measure(Known& known) {
+  if (!known.running) return;
+  const bool importing = known.imported < known.told || !known.running->ever_ready();
+  const auto bytes = std::max(known.running->memory_bytes(), importing ? known.usual : 0);
+  if (std::exchange(known.bytes, bytes) != bytes) changed();
+}
+
+void EnvironmentTemplates::changed() {
+  if (!on_change_ || std::exchange(telling_, true)) return;
+  starting_.loop.post([this, here = std::weak_ptr<bool>(here_)] {
+    if (here.expired()) return;
+    telling_ = false;
+    on_change_();
+  });
 }
 
 // Not from inside its own callback.
@@ -179,7 +214,9 @@ void EnvironmentTemplates::bury(std::shared_ptr<LocalEnvironment> ended) {
 void EnvironmentTemplates::look() {
   const auto now = starting_.clock.mono();
   std::optional<MonoTime> next;
+  changed();
   for (auto& [text, known] : known_) {
+    measure(*known);
     if (!known->running || known->running->children() > 0) continue;
     const auto until = known->used + starting_.options.environment_idle;
     if (until <= now) {
@@ -211,15 +248,29 @@ void EnvironmentTemplates::keep_to_budget() {
       if (!least || rank(*known) < rank(*least)) least = known.get();
     }
     if (!least || least == latest) return;
-    total -= least->running->memory_bytes();
+    total -= least->bytes;
     end(*least);
   }
 }
 
 int64_t EnvironmentTemplates::memory_bytes() const {
   int64_t total = 0;
-  for (const auto& [text, known] : known_) total += known->running ? known->running->memory_bytes() : 0;
+  for (const auto& [text, known] : known_) total += known->bytes;
   return total;
+}
+
+int64_t EnvironmentTemplates::to_come(const std::string& id) const {
+  const auto found = known_.find(id);
+  return found == known_.end() || found->second->running ? 0 : found->second->usual;
+}
+
+std::vector<SharedTemplate> EnvironmentTemplates::shared() const {
+  std::vector<SharedTemplate> all;
+  for (const auto& [text, known] : known_) {
+    if (!known->running) continue;
+    all.push_back({text, known->key.tenant, known->bytes, static_cast<int>(known->running->children()), known->used});
+  }
+  return all;
 }
 
 Json EnvironmentTemplates::describe() const {
@@ -253,6 +304,8 @@ void EnvironmentTemplates::load(Known& known) const {
   if (!text.ok()) return;
   const auto json = parse_json(*text, "what an environment's template imports");
   if (!json.ok() || !json->is_object()) return;
+  known.usual = std::clamp<int64_t>(get_int(*json, "bytes", 0).ok() ? *get_int(*json, "bytes", 0) : 0, 0,
+                                    starting_.options.environment_memory_bytes);
   for (const auto& name : json->value("refused", Json::array())) {
     if (name.is_string()) known.refused.insert(name.get<std::string>());
   }
@@ -290,7 +343,8 @@ void EnvironmentTemplates::save(const Known& known) const {
   const Path part = file.string() + ".part";
   {
     std::ofstream out(part);
-    out << dump({{"packages", packages}, {"modules", known.modules}, {"refused", known.refused}});
+    out << dump(
+        {{"packages", packages}, {"modules", known.modules}, {"refused", known.refused}, {"bytes", known.usual}});
     if (!out) return;
   }
   std::filesystem::rename(part, file, ignored);

@@ -32,7 +32,13 @@ class EnvironmentTemplates {
   // `modules`: names, as a process that ran a user's code claims to have imported them.
   void learn(const TemplateSpec& spec, const Json& modules);
 
+  // As Sandbox has them.
+  std::string shared_by(const TemplateSpec& spec) const { return why_not(spec).empty() ? key_of(spec).text() : ""; }
+  std::vector<SharedTemplate> shared() const;
   int64_t memory_bytes() const;
+  int64_t to_come(const std::string& id) const;
+  void end(const std::string& id);
+  void on_change(std::function<void()> callback) { on_change_ = std::move(callback); }
   Json describe() const;
 
  private:
@@ -44,6 +50,7 @@ class EnvironmentTemplates {
     std::set<std::string> refused;     // not importable, or unfit to be forked with
     std::string reason;                // why the last one ended
     size_t told = 0, imported = 0;     // of `modules`, to the running one and by it
+    int64_t bytes = 0, usual = 0;      // counted for the running one; what it took with all that it imports
     MonoTime used{}, not_before{};
     net::Loop::Id preload_timer = 0;
   };
@@ -56,6 +63,8 @@ class EnvironmentTemplates {
   void refuse(Known& known, const std::vector<std::string>& modules, const std::string& reason);
   void end(Known& known);
   void bury(std::shared_ptr<LocalEnvironment> ended);
+  void measure(Known& known);
+  void changed();
   void look();
   void keep_to_budget();
   Path file_of(const Known& known) const;
@@ -66,6 +75,8 @@ class EnvironmentTemplates {
   Starting& starting_;
   std::map<std::string, std::unique_ptr<Known>> known_;
   std::vector<std::shared_ptr<LocalEnvironment>> ended_;
+  std::function<void()> on_change_;
+  bool telling_ = false;
   net::Loop::Id timer_ = 0;
   std::shared_ptr<bool> here_ = std::make_shared<bool>(true);
 };

@@ -216,6 +216,36 @@ TEST_F(EnvironmentTemplatesTest, ATemplateThatDoesNotStartRefusesNoPackage) {
   EXPECT_NE(answer["imported_by"], answer["template"]);
 }
 
+TEST_F(EnvironmentTemplatesTest, WhatOneTakesIsToldAndExpectedTheNextTime) {
+  module("heavy", "held = bytearray(30 << 20)\nheld[::4096] = b'x' * len(held[::4096])\nPID = 1\n");
+  int told = 0;
+  sandbox_->on_shared_change([&] { ++told; });
+  const auto spec = shared_spec(kWho);
+  const auto id = sandbox_->shared_by(spec);
+  EXPECT_EQ(sandbox_->shared_to_come(id), 0) << "nobody knows yet";
+  auto first = start(spec);
+  wait_until_learned(1);
+  ASSERT_TRUE(loop_.run_until([&] { return sandbox_->shared_bytes() > 30 << 20; }));
+  EXPECT_GT(told, 0);
+  const auto shared = sandbox_->shared();
+  ASSERT_EQ(shared.size(), 1U);
+  EXPECT_EQ(shared[0].id, id);
+  EXPECT_EQ(shared[0].tenant, spec.tenant);
+  EXPECT_EQ(shared[0].bytes, sandbox_->shared_bytes());
+  EXPECT_EQ(shared[0].functions, 1);
+  EXPECT_EQ(sandbox_->shared_to_come(id), 0) << "it runs";
+  first->parked.reset();
+  ASSERT_TRUE(loop_.run_until([&] { return sandbox_->shared().at(0).functions == 0; }));
+  sandbox_->end_shared(id);
+  EXPECT_EQ(sandbox_->shared_bytes(), 0);
+  EXPECT_TRUE(sandbox_->shared().empty());
+  EXPECT_GT(sandbox_->shared_to_come(id), 30 << 20);
+  // Also by the next process; and while it imports, it is counted as it will be.
+  open_sandbox({});
+  const auto again = start(shared_spec(kWho));
+  EXPECT_GT(sandbox_->shared_bytes(), 30 << 20);
+}
+
 TEST_F(EnvironmentTemplatesTest, TheLaunchersEndRefusesNoPackage) {
   const auto name = short_id("e");
   module("slow",

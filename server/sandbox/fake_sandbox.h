@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -117,6 +118,30 @@ class FakeSandbox final : public Sandbox {
     return outcome;
   };
 
+  // The templates of environments that run, and which of them a spec shares; tell_shared() after a change.
+  std::vector<SharedTemplate> environments;
+  std::function<std::string(const TemplateSpec&)> shares = [](const TemplateSpec&) { return ""; };
+  std::map<std::string, int64_t> to_come;
+  void tell_shared() {
+    if (shared_changed_) loop_.post([this] { shared_changed_(); });
+  }
+  std::string shared_by(const TemplateSpec& spec) const override { return shares(spec); }
+  std::vector<SharedTemplate> shared() const override { return environments; }
+  int64_t shared_bytes() const override {
+    int64_t total = 0;
+    for (const auto& one : environments) total += one.bytes;
+    return total;
+  }
+  int64_t shared_to_come(const std::string& id) const override {
+    const auto found = to_come.find(id);
+    return found == to_come.end() ? 0 : found->second;
+  }
+  void end_shared(const std::string& id) override {
+    std::erase_if(environments, [&](const auto& one) { return one.id == id; });
+    tell_shared();
+  }
+  void on_shared_change(std::function<void()> callback) override { shared_changed_ = std::move(callback); }
+
   // With hold_invocations an invocation runs until the test calls FakeInstance::finish() on busy_instances().
   bool hold_invocations = false;
   // With hold_starts / hold_forks the answer waits for release_start() / release_fork().
@@ -197,6 +222,7 @@ class FakeSandbox final : public Sandbox {
   }
 
   net::Loop& loop_;
+  std::function<void()> shared_changed_;
   int64_t next_pid_ = 1000;
   Held held_starts_, held_forks_;
 };

@@ -87,7 +87,12 @@ class LocalSandbox final : public Sandbox {
         });
   }
 
+  std::string shared_by(const TemplateSpec& spec) const override { return environments_.shared_by(spec); }
+  std::vector<SharedTemplate> shared() const override { return environments_.shared(); }
   int64_t shared_bytes() const override { return environments_.memory_bytes(); }
+  int64_t shared_to_come(const std::string& id) const override { return environments_.to_come(id); }
+  void end_shared(const std::string& id) override { environments_.end(id); }
+  void on_shared_change(std::function<void()> callback) override { environments_.on_change(std::move(callback)); }
   Json environment_templates() const override { return environments_.describe(); }
 
   Json doctor() const override {

@@ -166,6 +166,14 @@ class Template {
   virtual void on_death(std::function<void(std::string reason)> callback) = 0;
 };
 
+// A template of an environment, which functions' templates are forked from.
+struct SharedTemplate {
+  std::string id, tenant;
+  int64_t bytes = 0;  // that are counted for it, and for none of its functions
+  int functions = 0;  // forked from it and alive
+  MonoTime used{};    // a function was last started from it
+};
+
 // Either a parked template, or what the user's init code did wrong, or an Error of ours.
 struct TemplateStart {
   std::unique_ptr<Template> parked;  // null if `failure`
@@ -179,9 +187,18 @@ class Sandbox {
   virtual ~Sandbox() = default;
   virtual void start_template(TemplateSpec spec, Callback<std::shared_ptr<TemplateStart>> on_started) = 0;
   virtual void start_native(NativeSpec spec, InstanceEvents& events, Callback<std::unique_ptr<Instance>> on_ready) = 0;
-  // What functions share, counted for none of them: resident now, and each template of an environment as
-  // {"tenant","packages","network","state","memory_mb","functions","modules","reason"}.
-  virtual int64_t shared_bytes() const { return 0; }
+  // Which template of an environment functions of this spec share; empty if they share none.
+  virtual std::string shared_by(const TemplateSpec&) const { return {}; }
+  // Those that run now. What each takes was measured when it had imported something or a function came or went; until
+  // then it is what it took the last time.
+  virtual std::vector<SharedTemplate> shared() const { return {}; }
+  virtual int64_t shared_bytes() const { return 0; }  // of all of them
+  // What starting this one would add to shared_bytes(): 0 while it runs, or if it never did.
+  virtual int64_t shared_to_come(const std::string& /*id*/) const { return 0; }
+  virtual void end_shared(const std::string& /*id*/) {}
+  // Called in a turn of its own when one of them came, grew, lost a function or ended.
+  virtual void on_shared_change(std::function<void()>) {}
+  // For people: {"tenant","packages","network","state","memory_mb","functions","modules","reason"} of each.
   virtual Json environment_templates() const { return Json::array(); }
   // What this machine offers and what is missing, for `sundog doctor`: [{"check","ok","detail","without"}].
   virtual Json doctor() const = 0;

@@ -153,6 +153,10 @@ def _fleet_rows(found: Any) -> list[list[Any]]:
         detail = "" if template.get("fork_safe", True) else str(template.get("reason") or "not fork-safe")
         memory = f"{template['memory_mb']:.1f}"
         rows.append(["template", template["function"], template["version"], template["state"], memory, detail])
+    for one in found.get("environments") or ():
+        if one["state"] != "ended":
+            detail = f"{one['modules']} modules, {one['functions']} functions"
+            rows.append(["environment", "", "", one["state"], f"{one['memory_mb']:.1f}", detail])
     return rows
 
 
@@ -162,7 +166,7 @@ def _fleet_table(found: Any) -> Any:
     memory, budget = found.get("memory_bytes") or 0, found.get("budget_bytes") or 0
     instances = found.get("instances") or ()
     parked = sum(one["state"] == "parked" for one in instances)
-    resting = (found.get("parked_bytes") or 0) + (found.get("template_bytes") or 0)
+    resting = sum(found.get(what) or 0 for what in ("parked_bytes", "template_bytes", "environment_bytes"))
     title = (
         f"{len(instances) - parked} instances, {parked} parked, {found.get('queued') or 0} queued, "
         f"{memory / 1e6:,.0f} of {budget / 1e6:,.0f} MB ({resting / 1e6:,.0f} parked and templates, never billed)"
