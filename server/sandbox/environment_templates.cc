@@ -1,5 +1,7 @@
 #include "sandbox/environment_templates.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <fstream>
 
@@ -41,6 +43,7 @@ std::string EnvironmentTemplates::why_not(const TemplateSpec& spec) const {
   if (!options.share_environments) return "sharing is switched off";
   // It could not be ended alone, and what it takes could not be counted.
   if (starting_.launcher.cgroup_version() == 0) return "this machine has no cgroups for it";
+  if (geteuid() != 0) return "without root there is no mount of its code to give to it";
   if (options.insecure_test) {
     auto others = options.left_out;
     others.landlock = others.network = false;

@@ -110,6 +110,7 @@ Status LauncherClient::spawn() {
   posix_spawn_file_actions_adddup2(&actions, theirs.get(), 3);
   posix_spawn_file_actions_addclosefrom_np(&actions, 4);
   std::vector<std::string> arguments = {options_.program.string(), "--name", options_.name};
+  if (!options_.cgroup.empty()) arguments.insert(arguments.end(), {"--cgroup", options_.cgroup.string()});
   if (options_.insecure_test) arguments.emplace_back("--insecure-test");
   std::vector<char*> argv;
   for (auto& argument : arguments) argv.push_back(argument.data());

@@ -53,6 +53,7 @@ class LauncherClient {
   struct Options {
     Path program;
     std::string name = "default";
+    Path cgroup;  // delegated_cgroup()
     bool insecure_test = false;
   };
   // Starts the launcher and waits for its greeting, at most 5 s: call it before the loop runs.

@@ -6,15 +6,23 @@
 #include <cstdio>
 
 #include "base/crypto.h"
+#include "sandbox/delegated_cgroup.h"
 #include "sandbox/environment_templates.h"
 
 namespace sundog::sandbox {
 namespace {
 
+// As one word of a shell's.
+std::string quoted(const Path& path) {
+  std::string text = "'";
+  for (const char c : path.string()) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
 // What `sundog-launcher --doctor` prints; it tries things, so it is asked in a process of its own.
-Json ask_launcher(const Path& program) {
+Json ask_launcher(const Path& program, const Path& cgroup) {
   std::string text;
-  FILE* pipe = popen(("'" + program.string() + "' --doctor").c_str(), "re");
+  FILE* pipe = popen((quoted(program) + " --cgroup " + quoted(cgroup) + " --doctor").c_str(), "re");
   if (pipe) {
     char piece[4096];
     for (size_t bytes = 0; (bytes = fread(piece, 1, sizeof(piece), pipe)) > 0;) text.append(piece, bytes);
@@ -175,7 +183,14 @@ Result<std::unique_ptr<Sandbox>> start_local_sandbox(net::Loop& loop, Clock& clo
     options.environment_budget_bytes = int64_t(sysconf(_SC_PHYS_PAGES)) / 4 * sysconf(_SC_PAGE_SIZE);
   }
   if (options.name.empty()) options.name = sha256_hex(options.data.string()).substr(0, 12);
-  Json doctor = ask_launcher(options.launcher);
+  Path cgroup = delegated_cgroup();
+  if (!cgroup.empty()) {
+    if (const auto room = make_room(cgroup); !room.ok()) {
+      log.error("cgroup_not_used", room.error());
+      cgroup.clear();
+    }
+  }
+  Json doctor = ask_launcher(options.launcher, cgroup);
   std::string missing;
   for (const auto& row : doctor) {
     if (row.value("ok", false)) continue;
@@ -188,7 +203,7 @@ Result<std::unique_ptr<Sandbox>> start_local_sandbox(net::Loop& loop, Clock& clo
                 "Leave --strict out to accept that.");
   }
   SUNDOG_TRY(launcher,
-             LauncherClient::start(loop, clock, log, {options.launcher, options.name, options.insecure_test}));
+             LauncherClient::start(loop, clock, log, {options.launcher, options.name, cgroup, options.insecure_test}));
   return std::unique_ptr<Sandbox>(
       new LocalSandbox(loop, clock, log, std::move(options), std::move(launcher), std::move(doctor)));
 }

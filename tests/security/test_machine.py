@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness import BIN, ROOT, Server, server_command
+from harness import BIN, ROOT, Server, eventually, server_command
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="to take something from a server one must be root")
 
 NOBODY = 61_007  # a user that is nobody's on any machine
+BOMB = """
+import os
+def handler(event, context):
+    held = []
+    while event == "memory": held.append(bytearray(os.urandom(1 << 16) * 64))
+    return event
+"""
 HANDLER = "def handler(event, context):\n    import os\n    return [event, os.getuid()]\n"
 
 
@@ -56,8 +66,8 @@ def test_strict_refuses_without_cgroups(tmp_path: Path) -> None:
     assert doctor(json.loads(said.stdout))["cgroup memory, cpu, pids"] is False
 
 
-@pytest.fixture(scope="module")
-def rootless() -> Iterator[Server]:
+@contextmanager
+def unprivileged(kind: str, *before: str) -> Iterator[Unprivileged]:
     """A server of a user who is nobody, in a folder of its own, with an interpreter that everybody may read."""
     python = shutil.which("python3.11", path="/usr/bin:/usr/local/bin") or ""
     try_it = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
@@ -70,15 +80,50 @@ def rootless() -> Iterator[Server]:
     if subprocess.run([*try_it, *look, *needed], check=False).returncode != 0:
         pytest.skip("this checkout lies where only root may look")
     # Not below pytest's own folder, which is root's alone.
-    folder = Path("/tmp") / f"sundog-rootless-{os.getpid()}"
+    folder = Path("/tmp") / f"sundog-{kind}-{os.getpid()}"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
-    server = Unprivileged(folder / "data", [*try_it, "env", f"HOME={folder}"], python)
+    server = Unprivileged(folder / "data", [*before, *try_it, "env", f"HOME={folder}"], python)
     try:
-        yield server.start()
+        yield server
     finally:
         server.kill()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def rootless() -> Iterator[Server]:
+    """Without any cgroup."""
+    with unprivileged("rootless") as server:
+        yield server.start()
+
+
+@pytest.fixture(scope="module")
+def delegated() -> Iterator[Path]:
+    """A cgroup of version 2 that root has given to that user, as systemd does for Delegate=yes."""
+    top = Path("/sys/fs/cgroup")
+    listed = top / "cgroup.controllers"
+    if not listed.exists() or not {"memory", "cpu", "pids"} <= set(listed.read_text().split()):
+        pytest.skip("this machine has the controllers in version 1")
+    if (top / "cgroup.type").exists():
+        pytest.skip("this is a container: the root of the hierarchy is not here")
+    (top / "cgroup.subtree_control").write_text("+memory +cpu +pids")
+    given = top / f"given-{os.getpid()}"
+    given.mkdir()
+    for path in (given, *(given / f"cgroup.{name}" for name in ("procs", "subtree_control", "threads"))):
+        os.chown(path, NOBODY, NOBODY)
+    yield given
+    (given / "cgroup.kill").write_text("1")
+
+    def gone() -> bool:
+        for folder in sorted((path for path in given.rglob("*") if path.is_dir()), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
+        with suppress(OSError):
+            given.rmdir()
+        return not given.exists()
+
+    eventually(gone, within=30, what="the end of the cgroup")
 
 
 class Unprivileged(Server):
@@ -99,19 +144,59 @@ class Unprivileged(Server):
         return [*self.before, *words]
 
 
-def test_rootless_it_answers_and_says_what_is_lost(rootless: Server, package: Callable[..., bytes]) -> None:
-    client = rootless.boto3()
+def create(server: Server, code: bytes, **settings: int) -> Callable[[str], tuple[bool, Any]]:
+    """A function; calling it gives whether it failed, and its answer."""
+    client = server.boto3()
     client.create_function(
         FunctionName="plain",
         Runtime="python3.11",
         Role="arn:aws:iam::000000000000:role/any",
         Handler="app.handler",
-        Code={"ZipFile": package(app=HANDLER)},
+        Code={"ZipFile": code},
+        **settings,  # type: ignore[arg-type]
     )
     client.get_waiter("function_active_v2").wait(FunctionName="plain", WaiterConfig={"Delay": 1})
-    answer = client.invoke(FunctionName="plain", Payload=b'"hello"')
-    assert "FunctionError" not in answer
-    assert json.loads(answer["Payload"].read()) == ["hello", 1000]
+
+    def call(event: str) -> tuple[bool, Any]:
+        answer = client.invoke(FunctionName="plain", Payload=json.dumps(event))
+        return "FunctionError" in answer, json.loads(answer["Payload"].read())
+
+    return call
+
+
+def test_rootless_in_a_cgroup_of_its_own_the_limits_hold(delegated: Path, package: Callable[..., bytes]) -> None:
+    enter = ["sh", "-c", f'echo $$ >{delegated}/cgroup.procs && exec "$@"', "sh"]
+    with unprivileged("delegated", *enter) as server:
+        server.start()
+        with server.http() as http:
+            rows = {row["check"]: row for row in http.get("/v1/doctor").json()["checks"]}
+        limits = rows["cgroup memory, cpu, pids"]
+        assert limits["ok"], limits
+        assert limits["detail"].startswith("version 2"), limits
+        assert rows["ending a whole instance"]["detail"] == "cgroup.kill"
+        assert not rows["privileges"]["ok"], "it is one user's still"
+        call = create(server, package(app=BOMB), MemorySize=256, Timeout=60)
+        failed, error = call("memory")
+        assert failed
+        assert error["errorType"] == "Runtime.OutOfMemory", error
+        found = re.search(r"memory size 256 MB, used (\d+) MB", error["errorMessage"])
+        assert found, error
+        assert 200 <= int(found[1]) <= 256, error
+        assert call("alive") == (False, "alive")
+        cells = [path for path in delegated.glob("sundog-*/c*") if path.is_dir()]
+        assert cells
+        for cell in cells:
+            assert int((cell / "memory.max").read_text()) >= 256 << 20
+            assert (cell / "memory.swap.max").read_text() == "0\n"
+            assert (cell / "cpu.max").read_text().split()[0] != "max"
+            assert int((cell / "pids.max").read_text()) == 1024
+        assert server.stop() == 0
+    assert not list(delegated.glob("sundog-*")), "its cells end with it"
+    assert (delegated / "cgroup.events").read_text().startswith("populated 0")
+
+
+def test_rootless_it_answers_and_says_what_is_lost(rootless: Server, package: Callable[..., bytes]) -> None:
+    assert create(rootless, package(app=HANDLER))("hello") == (False, ["hello", 1000])
     with rootless.http() as http:
         rows = http.get("/v1/doctor").json()["checks"]
     lost = {row["check"]: row["without"] for row in rows if not row["ok"]}

@@ -70,9 +70,9 @@ void CellDescriptors::close_all() {
   }
 }
 
-Cgroups::Cgroups(const char* name, const char* mounts, int creating) : creating_(creating) {
+Cgroups::Cgroups(const char* name, const char* base, const char* mounts, int creating) : creating_(creating) {
   snprintf(folder_, sizeof(folder_), "sundog-%s", name);
-  if (geteuid() == 0) find(mounts);
+  find(base, mounts);
 }
 
 Cgroups::~Cgroups() {
@@ -82,7 +82,7 @@ Cgroups::~Cgroups() {
   }
 }
 
-void Cgroups::find(const char* mounts) {
+void Cgroups::find(const char* base, const char* mounts) {
   FILE* table = setmntent(mounts, "re");
   if (table == nullptr) return;
   mntent entry{};
@@ -91,13 +91,13 @@ void Cgroups::find(const char* mounts) {
     const bool v2 = strcmp(entry.mnt_type, "cgroup2") == 0;
     if (!v2 && strcmp(entry.mnt_type, "cgroup") != 0) continue;
     unsigned controllers = v2 ? kKill : 0;
+    if (v2 && *base != '\0') entry.mnt_dir = const_cast<char*>(base);
     char listed[1024];
     if (v2) entry.mnt_opts = controllers_of(entry.mnt_dir, listed, sizeof(listed));
     for (const auto& [word, bit] : kControllers) {
       if (hasmntopt(&entry, word) != nullptr) controllers |= bit;
     }
-    if ((controllers & ~kKill) != 0) version_ = v2 ? 2 : std::max(version_, 1);
-    add(entry.mnt_dir, controllers, v2);
+    if (add(entry.mnt_dir, controllers, v2) && (controllers & ~kKill) != 0) version_ = v2 ? 2 : std::max(version_, 1);
   }
   endmntent(table);
   // A v2 without controllers would only give cgroup.kill, and entering it waits for an RCU grace period (4 to 14 ms).
@@ -107,15 +107,14 @@ void Cgroups::find(const char* mounts) {
     for (auto one = end; one != hierarchies_.begin() + ptrdiff_t(count_); ++one) close(one->mount);
     count_ = size_t(end - hierarchies_.begin());
   }
-  if (count_ == 0) version_ = 0;
 }
 
-void Cgroups::add(const char* mount, unsigned controllers, bool v2) {
-  if (controllers == 0 || count_ == hierarchies_.size() || access(mount, W_OK) != 0) return;
+bool Cgroups::add(const char* mount, unsigned controllers, bool v2) {
+  if (controllers == 0 || count_ == hierarchies_.size() || access(mount, W_OK) != 0) return false;
   const int folder = open_folder(AT_FDCWD, mount);
   struct stat status{};
   struct statfs file_system{};
-  if (folder < 0) return;
+  if (folder < 0) return false;
   bool known = fstat(folder, &status) != 0 || fstatfs(folder, &file_system) != 0;
   // Another file system may be mounted over it.
   if (file_system.f_type != CGROUP_SUPER_MAGIC && file_system.f_type != CGROUP2_SUPER_MAGIC)
@@ -127,9 +126,10 @@ void Cgroups::add(const char* mount, unsigned controllers, bool v2) {
   }
   if (known) {
     close(folder);
-    return;
+    return false;
   }
   hierarchies_[count_++] = {folder, -1, controllers, v2};
+  return true;
 }
 
 bool Cgroups::has(unsigned controllers) const {
@@ -146,17 +146,27 @@ int Cgroups::write_file(int folder, const char* file, const char* text) const {
   return error;
 }
 
+// On version 2 the children of a folder have those controllers that it passes on. Each by itself: one that is refused
+// takes no other with it, and is named when a limit is not there.
+void Cgroups::give_controllers(const Hierarchy& hierarchy, int folder) const {
+  for (const auto& [name, bit] : kControllers) {
+    char text[16];
+    snprintf(text, sizeof(text), "+%s", name);
+    if (hierarchy.v2 && (hierarchy.controllers & bit) != 0) write_file(folder, "cgroup.subtree_control", text);
+  }
+}
+
 void Cgroups::open_own(Hierarchy& hierarchy) const {
   if (hierarchy.own >= 0) close(hierarchy.own);
   mkdirat(hierarchy.mount, folder_, 0755);
   hierarchy.own = open_folder(hierarchy.mount, folder_);
-  if (hierarchy.v2) write_file(hierarchy.own, "cgroup.subtree_control", "+memory +cpu +pids");
+  give_controllers(hierarchy, hierarchy.own);
 }
 
 void Cgroups::begin() {
   end();
   for (size_t i = 0; i < count_; ++i) {
-    if (hierarchies_[i].v2) write_file(hierarchies_[i].mount, "cgroup.subtree_control", "+memory +cpu +pids");
+    give_controllers(hierarchies_[i], hierarchies_[i].mount);
     open_own(hierarchies_[i]);
   }
 }

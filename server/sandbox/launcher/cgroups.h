@@ -27,9 +27,10 @@ struct CellDescriptors {
 
 class Cgroups {
  public:
-  // `name` makes our folder in every hierarchy: "sundog-<name>". A test gives a table of mounts of its own, and
-  // O_CREAT where these are no cgroups but plain folders.
-  explicit Cgroups(const char* name, const char* mounts = "/proc/self/mounts", int creating = 0);
+  // `name` makes our folder in every hierarchy: "sundog-<name>". `base`: the cgroup of version 2 that it lies in, with
+  // no process in it; empty: the root. A test gives a table of mounts of its own, and O_CREAT | O_APPEND where these
+  // are no cgroups but plain folders.
+  explicit Cgroups(const char* name, const char* base, const char* mounts = "/proc/self/mounts", int creating = 0);
   ~Cgroups();
   Cgroups(const Cgroups&) = delete;
   Cgroups& operator=(const Cgroups&) = delete;
@@ -57,8 +58,9 @@ class Cgroups {
     unsigned controllers = 0;
     bool v2 = false;
   };
-  void find(const char* mounts);
-  void add(const char* mount, unsigned controllers, bool v2);
+  void find(const char* base, const char* mounts);
+  bool add(const char* mount, unsigned controllers, bool v2);  // false: it is none for us
+  void give_controllers(const Hierarchy& hierarchy, int folder) const;
   void open_own(Hierarchy& hierarchy) const;
   void kill_members(int cell) const;
   int make_in(Hierarchy& hierarchy, const char* cell, const CellLimits& limits, CellDescriptors& out,

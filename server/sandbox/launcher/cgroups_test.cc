@@ -18,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int kPlain = O_CREAT | O_APPEND;
+
 class CgroupsTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -42,12 +44,12 @@ class CgroupsTest : public ::testing::Test {
 };
 
 TEST_F(CgroupsTest, Version2GetsItsLimits) {
-  Cgroups cgroups("t", mounts().c_str(), O_CREAT);
+  Cgroups cgroups("t", "", mounts().c_str(), kPlain);
   EXPECT_EQ(cgroups.version(), 2);
   EXPECT_TRUE(cgroups.has(Cgroups::kMemory | Cgroups::kCpu | Cgroups::kPids | Cgroups::kKill));
   cgroups.begin();
-  EXPECT_EQ(read("v2/cgroup.subtree_control"), "+memory +cpu +pids");
-  EXPECT_EQ(read("v2/sundog-t/cgroup.subtree_control"), "+memory +cpu +pids");
+  EXPECT_EQ(read("v2/cgroup.subtree_control"), "+memory+cpu+pids") << "each by itself";
+  EXPECT_EQ(read("v2/sundog-t/cgroup.subtree_control"), "+memory+cpu+pids");
   CellDescriptors cell;
   const char* why = "";
   ASSERT_EQ(cgroups.make(7, {256 << 20, 1500, 64}, cell, why), 0) << why;
@@ -66,9 +68,28 @@ TEST_F(CgroupsTest, Version2GetsItsLimits) {
 
 TEST_F(CgroupsTest, AControllerThatIsMissingIsNamed) {
   write("v2/cgroup.controllers", "cpuset cpu pidsx memory\n");
-  const Cgroups cgroups("t", mounts().c_str(), O_CREAT);
+  const Cgroups cgroups("t", "", mounts().c_str(), kPlain);
   EXPECT_TRUE(cgroups.has(Cgroups::kMemory | Cgroups::kCpu));
   EXPECT_FALSE(cgroups.has(Cgroups::kPids)) << "pidsx is another";
+}
+
+TEST_F(CgroupsTest, InADelegatedOneOnlyWhatThatHasIsAskedFor) {
+  fs::create_directories(folder_ / "v2/user.slice/ours");
+  write("v2/user.slice/ours/cgroup.controllers", "memory pids\n");
+  Cgroups cgroups("t", (folder_ / "v2/user.slice/ours").c_str(), mounts().c_str(), kPlain);
+  EXPECT_EQ(cgroups.version(), 2);
+  EXPECT_TRUE(cgroups.has(Cgroups::kMemory | Cgroups::kPids | Cgroups::kKill));
+  EXPECT_FALSE(cgroups.has(Cgroups::kCpu));
+  cgroups.begin();
+  EXPECT_FALSE(fs::exists(folder_ / "v2/cgroup.subtree_control")) << "the root is somebody else's";
+  EXPECT_EQ(read("v2/user.slice/ours/cgroup.subtree_control"), "+memory+pids");
+  EXPECT_EQ(read("v2/user.slice/ours/sundog-t/cgroup.subtree_control"), "+memory+pids");
+  CellDescriptors cell;
+  const char* why = "";
+  ASSERT_EQ(cgroups.make(7, {256 << 20, 1500, 64}, cell, why), 0) << why;
+  EXPECT_EQ(read("v2/user.slice/ours/sundog-t/c7/memory.max"), "268435456");
+  EXPECT_FALSE(fs::exists(folder_ / "v2/user.slice/ours/sundog-t/c7/cpu.max"));
+  cell.close_all();
 }
 
 TEST_F(CgroupsTest, Version1IsTakenBeforeAVersion2WithoutControllers) {
@@ -76,7 +97,7 @@ TEST_F(CgroupsTest, Version1IsTakenBeforeAVersion2WithoutControllers) {
   write("v2/cgroup.controllers", "hugetlb\n");
   write("mounts", "cgroup " + (folder_ / "v1").string() + " cgroup rw,memory,cpu,cpuacct,pids 0 0\ncgroup2 " +
                       (folder_ / "v2").string() + " cgroup2 rw 0 0\n");
-  const Cgroups cgroups("t", mounts().c_str(), O_CREAT);
+  const Cgroups cgroups("t", "", mounts().c_str(), kPlain);
   EXPECT_EQ(cgroups.version(), 1);
   EXPECT_TRUE(cgroups.has(Cgroups::kMemory | Cgroups::kCpu | Cgroups::kPids | Cgroups::kAccount));
   EXPECT_FALSE(cgroups.has(Cgroups::kKill));
@@ -84,7 +105,7 @@ TEST_F(CgroupsTest, Version1IsTakenBeforeAVersion2WithoutControllers) {
 
 TEST_F(CgroupsTest, WithoutAnyNothingIsAvailable) {
   write("mounts", "proc /proc proc rw 0 0\n");
-  Cgroups cgroups("t", mounts().c_str());
+  Cgroups cgroups("t", "", mounts().c_str());
   EXPECT_FALSE(cgroups.available());
   EXPECT_EQ(cgroups.version(), 0);
   CellDescriptors cell;
@@ -103,7 +124,7 @@ TEST_F(CgroupsTest, TheRealCgroupKillEndsATree) {
   }
   if (real.empty()) GTEST_SKIP() << "this machine has no cgroup2 mounted";
   write("mounts", real + "\n");
-  Cgroups cgroups(("test-" + std::to_string(getpid())).c_str(), mounts().c_str());
+  Cgroups cgroups(("test-" + std::to_string(getpid())).c_str(), "", mounts().c_str());
   if (!cgroups.available() || cgroups.has(Cgroups::kMemory))
     GTEST_SKIP() << "it has controllers: leftovers_test has it";
   cgroups.begin();

@@ -5,7 +5,7 @@
 
 namespace sundog::sandbox::launcher {
 
-// [{"check","ok","detail","without"}]
-std::string doctor_report();
+// [{"check","ok","detail","without"}]; `cgroup` as in LauncherOptions.
+std::string doctor_report(const std::string& cgroup);
 
 }  // namespace sundog::sandbox::launcher

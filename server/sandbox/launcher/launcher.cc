@@ -38,7 +38,8 @@ void take_out(std::vector<T>& items, typename std::vector<T>::iterator at) {
 
 class Server {
  public:
-  explicit Server(const LauncherOptions& options) : options_(options), cgroups_(options.name.c_str()) {}
+  explicit Server(const LauncherOptions& options)
+      : options_(options), cgroups_(options.name.c_str(), options.cgroup.c_str()) {}
   int run() {
     if (!prepare()) return 1;
     ReplyHeader hello;
@@ -230,6 +231,7 @@ class Server {
     plan.output = fds[1];
     plan.alive = alive_[0];
     plan.rootless = geteuid() != 0;
+    plan.pids_limited = header.cell != 0 && cgroups_.has(Cgroups::kPids);
     plan.host_user = plan.rootless ? geteuid() : kFirstUser + uid_t(header.subject % kUsers);
     if (header.cell != 0) {
       const auto found = std::ranges::find(ready_, header.cell, &Ready::cell);

@@ -14,6 +14,7 @@ namespace sundog::sandbox::launcher {
 struct LauncherOptions {
   int socket = 3;
   std::string name = "default";  // of its cgroups
+  std::string cgroup;            // the one of version 2 that they lie in; empty: the root
   bool insecure_test = false;    // lets a request leave out rules
 };
 

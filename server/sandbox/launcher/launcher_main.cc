@@ -8,21 +8,24 @@
 
 int main(int argc, char** argv) {
   sundog::sandbox::launcher::LauncherOptions options;
+  bool doctor = false;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--doctor") {
-      fputs(sundog::sandbox::launcher::doctor_report().c_str(), stdout);
-      return 0;
-    }
-    if (argument == "--insecure-test") {
+      doctor = true;
+    } else if (argument == "--insecure-test") {
       options.insecure_test = true;
     } else if (argument == "--name" && i + 1 < argc) {
       options.name = argv[++i];
+    } else if (argument == "--cgroup" && i + 1 < argc) {
+      options.cgroup = argv[++i];
     } else {
-      fprintf(stderr, "usage: sundog-launcher --doctor | [--name NAME] with a socket on descriptor 3\n");
+      fprintf(stderr,
+              "usage: sundog-launcher [--cgroup FOLDER] --doctor | [--name NAME] with a socket on descriptor 3\n");
       return 64;
     }
   }
+  if (doctor) return fputs(sundog::sandbox::launcher::doctor_report(options.cgroup).c_str(), stdout) < 0 ? 1 : 0;
   if (options.name.empty() ||
       options.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != options.name.npos) {
     fprintf(stderr, "sundog-launcher: a name is made of a-z, 0-9 and -\n");

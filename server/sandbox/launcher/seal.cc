@@ -168,11 +168,8 @@ Filter build_filter(TreeKind kind, std::string& why) {
   for (const char* name : kForbidden) rules.add(SCMP_ACT_ERRNO(EPERM), name);
   add_argument_rules(rules, kind);
   Filter filter;
-  if (rules.failure().empty()) {
-    filter = export_filter(context, why);
-  } else {
-    why = rules.failure();
-  }
+  why = rules.failure();
+  if (why.empty()) filter = export_filter(context, why);
   seccomp_release(context);
   return filter;
 }

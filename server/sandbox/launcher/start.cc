@@ -88,7 +88,7 @@ int change_user(const StartPlan& plan) {
     give_up(kept.error, errno, "cannot arrange the descriptors");
   }
   close_range(4, unsigned(kHigh - 1), 0);
-  if (const int error = limit_resources(plan.request.header.max_pids, !kept.attach.empty())) {
+  if (const int error = limit_resources(plan.request.header.max_pids, plan.pids_limited)) {
     give_up(kept.error, error, "cannot limit resources");
   }
   std::vector<char*> argv, environment;

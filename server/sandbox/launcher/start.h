@@ -21,7 +21,8 @@ struct StartPlan {
   FdList attach;    // of the cell, may be empty
   int alive = -1;   // reads end-of-file once the launcher is gone
   bool rootless = false;
-  uid_t host_user = 0;  // whom the command runs as on the host
+  bool pids_limited = false;  // by the cell
+  uid_t host_user = 0;        // whom the command runs as on the host
 };
 
 struct Started {

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace sundog::sandbox::launcher {
@@ -19,25 +20,13 @@ struct Source {
   bool folder = false;
 };
 
-struct Fixed {
-  const char* source;
-  bool required;
-};
-// What every program needs of the host; nothing in them is secret or writable.
-constexpr Fixed kSystem[] = {{"/usr", true},
-                             {"/etc/ld.so.cache", false},
-                             {"/etc/ssl", false},
-                             {"/etc/alternatives", false},
-                             {"/etc/localtime", false},
-                             {"/etc/mime.types", false}};
+// What every program needs of the host, /usr without fail; nothing in them is secret or writable.
+constexpr const char* kSystem[] = {"/usr",           "/etc/ld.so.cache", "/etc/ssl", "/etc/alternatives",
+                                   "/etc/localtime", "/etc/mime.types"};
 constexpr const char* kSystemLinks[] = {"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
 constexpr const char* kDevices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"};
 
-struct EtcFile {
-  const char* path;
-  const char* text;
-};
-constexpr EtcFile kEtc[] = {
+constexpr std::pair<const char*, const char*> kEtc[] = {
     {"etc/passwd", "root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:1000:1000:sandbox:/tmp:/bin/sh\n"},
     {"etc/group", "root:x:0:\nsandbox:x:1000:\n"},
     {"etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"},
@@ -92,9 +81,9 @@ int open_sources(const Request& request, std::vector<Source>& sources, std::stri
   uint64_t usual = kReadOnly;
   if ((request.header.without_rules & kRuleReadOnly) != 0) usual &= ~uint64_t{MOUNT_ATTR_RDONLY};
   if ((request.header.without_rules & kRuleSetuid) != 0) usual &= ~uint64_t{MOUNT_ATTR_NOSUID};
-  for (const auto& fixed : kSystem) {
-    const int error = open_source(fixed.source, fixed.source, usual, sources);
-    if (error != 0 && fixed.required) return why = fixed.source, error;
+  for (const char* path : kSystem) {
+    const int error = open_source(path, path, usual, sources);
+    if (error != 0 && path == kSystem[0]) return why = path, error;
   }
   for (const char* device : kDevices) {
     if (const int error = open_source(device, device, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, sources)) {
@@ -151,8 +140,8 @@ int fill_root(const Request& request, std::vector<Source>& sources, std::string&
   };
   if (const int error = check(copy_system_links(sources), "cannot copy /bin and /lib")) return error;
   for (const char* folder : {"etc", "proc", "tmp", "var", "var/task", "opt", "dev"}) mkdir(folder, 0755);
-  for (const auto& file : kEtc) {
-    if (const int error = check(write_new(file.path, file.text), file.path)) return error;
+  for (const auto& [path, text] : kEtc) {
+    if (const int error = check(write_new(path, text), path)) return error;
   }
   if (const int error = check(mount_tmpfs("tmp", request.header.tmp_bytes, 01777), "cannot mount /tmp")) return error;
   if (const int error = check(mount_tmpfs("dev", 64 << 10, 0755), "cannot mount /dev")) return error;
