@@ -13,7 +13,8 @@ Folded = Counter[tuple[str, ...]]  # root first, beginning with the process's na
 LEAST = 0.005  # of all samples: what is narrower is not drawn
 MOST_BYTES = 150_000  # of a picture: a larger one leaves out more of what is narrow
 WIDTH, HEIGHT, LETTER = 1200.0, 15, 6.1  # of the picture, a row, and a letter
-COLOURS = {"k": "#a7b6c2", "p": "#e8c26a", "s": "#d9822b", "l": "#e5b08a"}  # kernel, Python, Sundog, libraries
+COLOURS = {"k": "#a7b6c2", "p": "#e8c26a", "s": "#d9822b", "l": "#e5b08a"}
+KINDS = {"k": "kernel", "p": "CPython", "s": "Sundog", "l": "libraries"}
 _FRAME = re.compile(r"^\s+[0-9a-f]+ (?P<symbol>.*?) \((?P<object>[^()]*(?:\([^()]*\))?)\)$")
 _TEMPLATE = re.compile(r"<[^<>]*>")
 
@@ -106,6 +107,16 @@ def _kind(name: str) -> str:
     return "s" if name.startswith(ours) else "l"
 
 
+def shares(folded: Folded) -> str:
+    """Who it is that works: the innermost frames by kind."""
+    samples = folded.total() or 1
+    alone: Counter[str] = Counter()
+    for stack, count in folded.items():
+        alone[_kind(stack[-1])] += count
+    of_kinds = ", ".join(f"{KINDS[kind]} {count / samples:.0%}" for kind, count in alone.most_common())
+    return f"{of_kinds}; {samples} samples"
+
+
 def svg(folded: Folded, title: str, least: float = LEAST) -> str:
     """The picture, root below; each rectangle's name and share stand in its tooltip."""
     top = _tree(folded)
@@ -123,13 +134,14 @@ def svg(folded: Folded, title: str, least: float = LEAST) -> str:
             left += share
         return deepest
 
-    height = draw(top, 0, 0.0) * HEIGHT + 40
+    height = draw(top, 0, 0.0) * HEIGHT + 56
     fills = "".join(f".{kind}{{fill:{colour}}}" for kind, colour in COLOURS.items())
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {height}" font-family="monospace" font-size="10">',
         f"<style>text{{pointer-events:none}}{fills}</style>",
         f'<rect width="{WIDTH:.0f}" height="{height}" fill="#fff"/>',
         f'<text x="4" y="16" font-size="13" font-family="sans-serif">{escape(title)}</text>',
+        f'<text x="4" y="32">{escape(shares(folded))}</text>',
     ]
     for depth, left, share, name in drawn:
         x, y, width = left * WIDTH, height - 10 - (depth + 1) * HEIGHT, share * WIDTH

@@ -51,3 +51,8 @@ def test_the_summary_names_what_takes_most() -> None:
     assert lines[0] == "4 samples"
     assert "75.0%  server: b" in lines[2]
     assert "100.0%  server: a" in lines[2]
+
+
+def test_the_picture_says_who_works() -> None:
+    folded = flame_graph.Folded({("s", "net::read", "recv_[k]"): 3, ("s", "PyEval_EvalCode"): 1})
+    assert flame_graph.shares(folded) == "kernel 75%, CPython 25%; 4 samples"

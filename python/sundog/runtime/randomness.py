@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gc
 import importlib.machinery
+import os
 import sys
 from types import ModuleType
 from typing import Any
 
 _MODULE = "numpy.random.bit_generator"
 _MOST = 100_000  # seeds that are remembered
+_STATE_WORDS = 624  # of the Mersenne twister's state
 _drawn: set[int] = set()  # what numpy drew because no seed was given
 _unseeded: list[Any] = []  # bit generators
 
@@ -79,6 +81,11 @@ def reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is None:
         return
-    numpy_random.seed()
+    try:
+        # Not seed(), which takes three times as long to spread less: this is on the way of every start.
+        state = memoryview(os.urandom(4 * _STATE_WORDS)).cast("I")
+        numpy_random.set_state(("MT19937", state, _STATE_WORDS))
+    except (TypeError, ValueError):  # the global generator is one that code put there
+        numpy_random.seed()
     for bits in _unseeded:
         bits.state = type(bits)().state
