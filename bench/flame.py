@@ -2,7 +2,8 @@
 
 perf samples the server and everything below it, instances included; flame_graph.py draws docs/benchmarks/flame_NAME.svg. Ours are
 compiled with frame pointers, Python and its libraries are not: stacks are unwound from their unwind tables (dwarf). CPython 3.11 has no
-names of Python functions to give, so that a handler shows as the interpreter and the native code below it.
+names of Python functions to give, so that a handler shows as the interpreter and the native code below it. The kernel ends a process's
+events before it takes its memory back: what the end of an instance costs is not in the picture (bench_start.py counts it).
 """
 
 from __future__ import annotations

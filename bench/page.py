@@ -40,6 +40,12 @@ FLAMES = """## What dominates
 
 Where the CPU of the server and its instances goes, sampled by perf under each load; each is drawn by `./dev bench --flame NAME`. Root
 below, a rectangle's width is its share; grey is the kernel, dark orange Sundog, yellow CPython, light orange libraries.
+
+A warm call is two thirds kernel: the answer's way over TCP, waking the instance and then the server, and their sleep; what is left is
+the interpreter and small pieces everywhere. A start is four fifths kernel: the fork, which copies the page tables of a thousand
+mappings, and the pages that the interpreter and the first prediction write to and so copy. Of 100 starts whose sleeps were recorded
+(perf's sched_switch) one waited for a lock in its fork and none for an RCU period, a cgroup or the disk; the end of an instance does
+wait for an RCU period, after the answer.
 """
 
 
