@@ -111,7 +111,8 @@ std::string doctor_report(const std::string& cgroup) {
   row("seccomp", filter, filter ? "works" : "not in this kernel", "no instance can be started");
   const auto landlock = syscall(444 /* landlock_create_ruleset */, nullptr, 0, 1U /* version */);
   row("Landlock scopes", landlock >= 6, landlock < 0 ? "absent" : "ABI " + std::to_string(landlock),
-      "instances of one function, and functions of one environment, can signal each other (needs ABI 6, Linux 6.12)");
+      "instances of one function can signal each other and reach each other's abstract sockets, functions of one "
+      "environment can signal each other (needs ABI 6, Linux 6.12)");
   const auto pidfd = syscall(SYS_pidfd_open, getpid(), 0);
   row("pidfd", pidfd >= 0, pidfd >= 0 ? "works" : strerror(errno), "ends of instances are noticed late");
   if (pidfd >= 0) close(int(pidfd));
