@@ -50,6 +50,10 @@ class FunctionPool final : public SlotOwner {
     return !retired_ && !not_runnable_ && std::ssize(idle_) + busy_ + starting_ < provisioned_;
   }
   MonoTime oldest_waiting() const { return waiting_.front()->arrived; }
+  // They wait for something of the node: for room, or for what is starting; not for the function's own concurrency.
+  bool waits_for_node() const {
+    return hungry() && (short_of_node_ || starting_ > 0 || template_state_ == TemplateState::starting);
+  }
   // Its invocations wait for room on the node, and for nothing else.
   bool short_of_node() const { return short_of_node_ && !waiting_.empty(); }
   Holding holding() const { return {of_tenant_.get(), of_tenant_->held_bytes, held_bytes_, instance_bytes_}; }

@@ -88,7 +88,7 @@ class Fleet final : public Invoker, public Node {
     }
   }
   bool callers_wait() const override {
-    return std::any_of(hungry_.begin(), hungry_.end(), [](const auto* pool) { return pool->hungry(); });
+    return std::any_of(hungry_.begin(), hungry_.end(), [](const auto* pool) { return pool->waits_for_node(); });
   }
   void bury(std::shared_ptr<Slot> slot) override {
     context_.loop.post([slot = std::move(slot)]() mutable { slot.reset(); });

@@ -36,7 +36,7 @@ class Node {
   // Whether invocations of the pool wait, provisioned instances are missing, or it waits to be removed: only then
   // freed() has anything to do.
   virtual void set_hungry(FunctionPool& pool, bool hungry) = 0;
-  // Whether invocations of any pool wait for an instance.
+  // Whether invocations of any pool wait for something of the node.
   virtual bool callers_wait() const = 0;
   virtual void bury(std::shared_ptr<Slot> slot) = 0;
   virtual void host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) = 0;

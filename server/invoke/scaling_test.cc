@@ -38,6 +38,9 @@ struct Function {
   std::optional<MonoTime> look_at;
 
   MonoTime template_used() const { return std::max(pool.last_used, template_ready); }
+  bool waits_for_node() const {
+    return !waiting.empty() && (short_of_node || pool.starting > 0 || pool.template_state == TemplateState::starting);
+  }
 
   int64_t held() const { return pool.instance_bytes * (static_cast<int64_t>(idle.size()) + pool.busy + pool.starting); }
 };
@@ -409,7 +412,7 @@ class Stage {
     const int64_t share = node_.fair_share = fair_share();
     node_.owed_bytes = owed(function, share);
     node_.callers_wait = std::any_of(functions_.begin(), functions_.end(), [&](const auto& one) {
-      return &one.second != &function && !one.second.waiting.empty();
+      return &one.second != &function && one.second.waits_for_node();
     });
     PoolState seen = pool;
     seen.last_used = function.template_used();
