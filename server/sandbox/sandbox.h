@@ -197,7 +197,7 @@ class Sandbox {
   virtual int64_t shared_to_come(const std::string& /*id*/) const { return 0; }
   virtual void end_shared(const std::string& /*id*/) {}
   // Called in a turn of its own when one of them came, grew, lost a function or ended.
-  virtual void on_shared_change(std::function<void()>) {}
+  virtual void on_shared_change(std::function<void()>) {}  // NOLINT(performance-unnecessary-value-param): kept
   // For people: {"tenant","packages","network","state","memory_mb","functions","modules","reason"} of each.
   virtual Json environment_templates() const { return Json::array(); }
   // What this machine offers and what is missing, for `sundog doctor`: [{"check","ok","detail","without"}].
