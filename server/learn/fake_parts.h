@@ -21,6 +21,7 @@ class FakeEvents final : public invoke::Events {
   void accept(invoke::Invocation invocation, Callback<std::string> on_accepted) override {
     auto id = invocation.request_id;
     accepted.push_back(std::move(invocation));
+    if (hold) return held.push_back([id, on_accepted] { on_accepted(id); });
     on_accepted(std::move(id));
   }
   void on_ended(EndedCallback callback) override { ended_ = std::move(callback); }
@@ -31,6 +32,8 @@ class FakeEvents final : public invoke::Events {
   }
 
   std::vector<invoke::Invocation> accepted;
+  bool hold = false;  // whether accept() answers only when the test calls what is in `held`
+  std::vector<std::function<void()>> held;
 
  private:
   EndedCallback ended_;

@@ -9,6 +9,7 @@
 #include "base/kill_point.h"
 #include "learn/run_progress.h"
 #include "learn/run_record.h"
+#include "learn/unsettled.h"
 #include "store/each_record.h"
 
 namespace sundog::learn {
@@ -54,7 +55,7 @@ class StoredRuns final : public Runs {
   // Reads, changes and writes the record until nobody came between.
   Result<Json> update(const std::string& tenant, const std::string& id, const Change& change);
   Result<Invocation> invocation_of(const std::string& tenant, const Json& run) const;
-  Status accept(const std::string& tenant, const Json& run);
+  Status accept(const std::string& tenant, const Json& run, Unsettled::Token token);
 
   void host_start(const Invocation& who, const Callback<sandbox::HostReply>& reply);
   Result<sandbox::HostReply> begin(const std::string& tenant, const std::string& id);
@@ -68,10 +69,12 @@ class StoredRuns final : public Runs {
   void sweep_later();
   void sweep();
   void revive(const std::string& tenant, const Json& run);
+  void revive_lost(const std::string& tenant, const Json& run);
 
   Parts parts_;
   Options options_;
   RunProgress progress_;
+  Unsettled unsettled_;
   net::Loop::Id sweep_timer_ = 0;
   // Loop thread only.
   invoke::Invoker* invoker_ = nullptr;
@@ -158,9 +161,11 @@ Result<Json> StoredRuns::create(const std::string& tenant, NewRun request) {
            {"accepted", false}};
   auto writes = std::move(request.along);
   writes.push_back({run_key(tenant, id), run, store::kAbsent});
+  auto token = unsettled_.hold(tenant, id);
   SUNDOG_CHECK(parts_.catalog.commit(writes));
   kill_point("runs.created");
-  SUNDOG_CHECK(accept(tenant, run));  // if this fails or the server dies here, the sweep hands the event over
+  SUNDOG_CHECK(
+      accept(tenant, run, std::move(token)));  // if this fails or the server dies here, the sweep hands the event over
   return get(tenant, id, -1);
 }
 
@@ -190,12 +195,13 @@ Result<Invocation> StoredRuns::invocation_of(const std::string& tenant, const Js
   return event;
 }
 
-Status StoredRuns::accept(const std::string& tenant, const Json& run) {
+// `token` is kept until the event is in its queue, or known not to be: longer than anybody waits here.
+Status StoredRuns::accept(const std::string& tenant, const Json& run, Unsettled::Token token) {
   SUNDOG_TRY(event, invocation_of(tenant, run));
   auto accepted = std::make_shared<std::promise<Status>>();
   auto outcome = accepted->get_future();
-  parts_.loop.post([this, event = std::move(event), accepted]() mutable {
-    parts_.events.accept(std::move(event), [accepted](Result<std::string> result) {
+  parts_.loop.post([this, event = std::move(event), accepted, token = std::move(token)]() mutable {
+    parts_.events.accept(std::move(event), [accepted, token = std::move(token)](Result<std::string> result) {
       accepted->set_value(result.ok() ? Status(done) : Status(std::move(result).error()));
     });
   });
@@ -389,13 +395,15 @@ void StoredRuns::host_checkpoint(const Invocation& who, const Json& arguments,
 // ---- ending ----
 
 void StoredRuns::ended(const Invocation& event, const std::string& id, const Result<InvokeResult>& result) {
-  const auto submitted = parts_.pool.submit([this, tenant = event.tenant, id, result] {
+  // Its event is gone from the queue, and its record does not know yet.
+  const auto token = unsettled_.hold(event.tenant, id);
+  const auto submitted = parts_.pool.submit([this, tenant = event.tenant, id, result, token] {
     const auto finished = finish(tenant, id, result);
     if (!finished.ok()) {  // the sweep finds the run without its event and runs it again from its checkpoint
       parts_.log.error("run_not_finished", finished.error(), {{"run", id}});
     }
   });
-  if (!submitted.ok()) parts_.loop.run_after(Millis{200}, [=, this] { ended(event, id, result); });
+  if (!submitted.ok()) parts_.loop.run_after(Millis{200}, [=, this, token = token] { ended(event, id, result); });
 }
 
 Status StoredRuns::finish(const std::string& tenant, const std::string& id, const Result<InvokeResult>& result) {
@@ -466,14 +474,26 @@ void StoredRuns::sweep() {
 
 void StoredRuns::revive(const std::string& tenant, const Json& run) {
   const std::string id = run["id"];
-  if (progress_.running(tenant, id)) return;
+  // Asked first: whatever was let go before this is in the queue, or its record has changed.
+  if (progress_.running(tenant, id) || unsettled_.holds(tenant, id)) return;
   const auto waiting = parts_.queue.depth(invoke::event_queue(tenant, run["function"]));
   if (!waiting.ok() || *waiting > 0) return;  // may be ours
+  // An event that has just left the queue is told as ended in that very turn of the loop: once the loop has come round,
+  // ended() holds the run.
+  parts_.loop.post([this, tenant, run] {
+    const auto submitted = parts_.pool.submit([this, tenant, run] { revive_lost(tenant, run); });
+    if (!submitted.ok()) parts_.log.error("run_not_revived", submitted.error(), {{"run", run["id"]}});
+  });
+}
+
+void StoredRuns::revive_lost(const std::string& tenant, const Json& run) {
+  const std::string id = run["id"];
+  if (unsettled_.holds(tenant, id)) return;
   // Ended or begun while we looked: its record says so.
   const auto now = record(tenant, id);
   if (!now.ok() || *now != run || progress_.running(tenant, id)) return;
   if (run["attempt"].get<int64_t>() < options_.max_attempts) {
-    const auto accepted = accept(tenant, run);
+    const auto accepted = accept(tenant, run, unsettled_.hold(tenant, id));
     if (!accepted.ok()) parts_.log.error("run_not_revived", accepted.error(), {{"run", id}});
     return;
   }

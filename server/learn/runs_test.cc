@@ -271,6 +271,24 @@ TEST_F(RunsTest, AnEventThatStillWaitsIsNotHandedOverTwice) {
   world_.restart();
 }
 
+TEST_F(RunsTest, AnEventOnItsWayIsNotTakenForLost) {
+  world_.events.hold = true;
+  learn::NewRun run;
+  run.function = "fit";
+  auto made = std::async(std::launch::async, [&] { return world_.runs->create(kTenant, run); });
+  ASSERT_TRUE(world_.loop.run_until([&] { return !world_.events.held.empty(); }));
+  world_.events.hold = false;
+  world_.clock.advance(Millis{5});
+  const auto lost = world_.start_run()["id"];  // its event is in no queue
+  world_.runs->start();
+  ASSERT_TRUE(world_.loop.run_until([&] { return world_.events.accepted.size() >= 3; }));
+  EXPECT_EQ(Json(world_.events.accepted[2].tags.at("run")), lost);
+  world_.events.held[0]();
+  ASSERT_TRUE(made.get().ok());
+  world_.loop.run_pending();
+  EXPECT_EQ(world_.events.accepted.size(), 3U);
+}
+
 TEST_F(RunsTest, AWaitEndsWithNewsOrItsTime) {
   const std::string id = world_.start_run()["id"];
   const auto event = world_.events.accepted[0];
