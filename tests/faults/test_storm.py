@@ -36,7 +36,7 @@ def handler(event, context):
 """
 TIMEOUT, QUEUE = 5, 10
 LIMIT = QUEUE + TIMEOUT + 10
-GROWTH_MB = 16  # after a quarter of the deaths until the last: the stores' page caches still fill, by the load and not by deaths
+GROWTH_MB = 16  # in the second half of the deaths: the threads' heaps and the stores' page caches fill by the load, not by deaths
 
 
 class Load:
@@ -231,7 +231,7 @@ def storm(
     with Load(blowing, with_model):
         for round_ in range(1, deaths + 1):
             blowing.kill_one(among)
-            if round_ == deaths // 4:  # what is cached and pooled has its size by now
+            if round_ == deaths // 2:  # what is cached and pooled has its size by now
                 before = memory(server)
             if round_ % 20 == 0:
                 print(f"{round_}: {dict(blowing.deaths)}", flush=True)
