@@ -14,6 +14,7 @@
 
 #include "filters.h"
 #include "sandbox/launcher/own_namespaces.h"
+#include "sandbox/loopback.h"
 #include "words.h"
 
 namespace sundog::native {
@@ -130,6 +131,10 @@ int confine_template(const TemplateRules& rules, const char*& step) {
   }
   errno = open_scope(rules.landlock, in_force);
   return errno == 0 ? in_force : (step = "enter a Landlock scope", -1);
+}
+
+int open_way_out() {
+  return sandbox::listen_on_loopback_fd(sandbox::kWayOutPort);
 }
 
 int confine_environment(const EnvironmentRules& rules, const char*& step) {

@@ -20,6 +20,10 @@ struct TemplateRules {
   bool filters = true;  // of template and instance; only a test of the rules leaves them out
 };
 
+// In a tree whose function has the network "egress": the listener that is its way out, for the server, which must be
+// made, handed over and closed here before anything of the user's runs. -1 with errno.
+int open_way_out();
+
 // What is in force afterwards; -1 for a failure.
 enum InForce : int { kScopes = 1, kSealedMounts = 2 };
 int confine_template(const TemplateRules& rules, const char*& step);

@@ -51,6 +51,11 @@ PyObject* confine_template(PyObject*, PyObject* arguments) {
   return in_force < 0 ? raise(errno, step) : PyLong_FromLong(in_force);
 }
 
+PyObject* open_way_out(PyObject*, PyObject*) {
+  const int fd = sundog::native::open_way_out();
+  return fd < 0 ? raise(errno, "open the way out") : PyLong_FromLong(fd);
+}
+
 PyObject* confine_environment(PyObject*, PyObject* arguments) {
   int landlock = 1, filters = 1, own_network = 1;
   if (!PyArg_ParseTuple(arguments, "ppp", &landlock, &filters, &own_network)) return nullptr;
@@ -186,6 +191,7 @@ PyObject* gather_memory(PyObject*, PyObject*) {
 PyMethodDef methods[] = {
     {"confine_template", confine_template, METH_VARARGS,
      "confine_template(tmp_options, private_tmp, landlock, filters) -> int"},
+    {"open_way_out", open_way_out, METH_NOARGS, "open_way_out() -> int: a listening socket, for the server"},
     {"confine_environment", confine_environment, METH_VARARGS,
      "confine_environment(landlock, filters, own_network) -> int"},
     {"become_template", become_template, METH_VARARGS,

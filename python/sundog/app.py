@@ -95,6 +95,7 @@ class Settings:
     variables: Mapping[str, str] = field(default_factory=dict)
     include: tuple[str, ...] = ()
     description: str = ""
+    allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 128 <= self.memory <= 10_240:
@@ -103,6 +104,15 @@ class Settings:
             raise InvalidArgument(f"timeout={self.timeout} is outside 1 to 900 s.")
         if self.network not in ("none", "egress", "host"):
             raise InvalidArgument(f"network={self.network!r} is none of none, egress, host.")
+        if self.network == "egress" and not self.allow:
+            hint = 'Give it: allow=["api.example.com:443", "*.example.org"].'
+            raise InvalidArgument('network="egress" needs a list of what may be reached.', hint)
+        if self.network != "egress" and self.allow:
+            hint = 'Add network="egress", or leave allow out.'
+            raise InvalidArgument(f"allow={list(self.allow)} is for network='egress', not {self.network!r}.", hint)
+        for entry in self.allow:
+            if "," in entry or not entry.strip():
+                raise InvalidArgument(f"allow has {entry!r}: one host, address or block for each entry.")
 
 
 class Function(Generic[P, R]):
@@ -163,6 +173,7 @@ class App:
         timeout: int = ...,
         environment: Environment | Sequence[str] | None = ...,
         network: Network = ...,
+        allow: Sequence[str] = ...,
         variables: Mapping[str, str] | None = ...,
         include: Sequence[str] = ...,
         name: str | None = ...,
@@ -177,6 +188,7 @@ class App:
         timeout: int = 30,
         environment: Environment | Sequence[str] | None = None,
         network: Network = "none",
+        allow: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
         include: Sequence[str] = (),
         name: str | None = None,
@@ -188,13 +200,15 @@ class App:
             memory: MB, 128 to 10,240. The share of CPU is in proportion.
             timeout: Seconds, 1 to 900.
             environment: The packages it imports.
-            network: "none" or "host".
+            network: "none"; "egress": what `allow` names, through a proxy that the environment variables tell of; or
+                "host" (for the operator's admins).
+            allow: With "egress": `host[:port]`, `*.host[:port]` (names below it) or addresses; without a port 443 and 80.
             variables: Environment variables.
             include: Local modules, files or folders that it imports; they travel along.
             name: Its name within the app, when other than its own.
             handler: It is a Lambda handler `(event, context)` and gets the payload as it is.
         """
-        settings = _settings(memory, timeout, environment, network, variables, include)
+        settings = _settings(memory, timeout, environment, network, variables, include, allow)
 
         def mark(call: Callable[..., Any]) -> Function[..., Any]:
             return self._add(call, "function", settings, name, handler)
@@ -208,12 +222,13 @@ class App:
         timeout: int = 30,
         environment: Environment | Sequence[str] | None = None,
         network: Network = "none",
+        allow: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
         include: Sequence[str] = (),
         name: str | None = None,
     ) -> Callable[[Callable[P, R]], Function[P, R]]:
         """Marks a Lambda handler `(event, context)`; the same as `function(handler=True, …)`."""
-        settings = _settings(memory, timeout, environment, network, variables, include)
+        settings = _settings(memory, timeout, environment, network, variables, include, allow)
         return lambda call: self._add(call, "function", settings, name, True)
 
     def training(
@@ -223,6 +238,7 @@ class App:
         timeout: int = 900,
         environment: Environment | Sequence[str] | None = None,
         network: Network = "none",
+        allow: Sequence[str] = (),
         include: Sequence[str] = (),
         name: str | None = None,
     ) -> Callable[[Callable[P, R]], Function[P, R]]:
@@ -232,7 +248,7 @@ class App:
         (`data.split("train").xy()` gives a frame of n rows × the feature columns, and the n labels). pyarrow, pandas and
         cloudpickle are added to the environment, and skops when scikit-learn is in it.
         """
-        settings = _settings(memory, timeout, environment or Environment(), network, None, include)
+        settings = _settings(memory, timeout, environment or Environment(), network, None, include, allow)
         return lambda call: self._add(call, "training", settings, name, False)
 
     def model(self, *, environment: Environment | Sequence[str] | None = None) -> Callable[[type[T]], type[T]]:
@@ -290,8 +306,12 @@ def _settings(
     network: Network,
     variables: Mapping[str, str] | None,
     include: Sequence[str],
+    allow: Sequence[str],
 ) -> Settings:
-    return Settings(memory, timeout, _environment(environment), network, dict(variables or {}), tuple(include))
+    entries = (allow,) if isinstance(allow, str) else tuple(allow)
+    return Settings(
+        memory, timeout, _environment(environment), network, dict(variables or {}), tuple(include), allow=entries
+    )
 
 
 def _cloud(given: Cloud | None) -> Cloud:

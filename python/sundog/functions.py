@@ -32,6 +32,7 @@ from sundog.transport import Json, Reply, Request, Transport, items
 _ROOT = "/2015-03-31/functions"
 # Lambda demands a role; Sundog keeps it and does not use it.
 _ROLE = "arn:aws:iam::000000000000:role/sundog"
+_NETWORK, _ALLOW = "sundog:network", "sundog:allow"
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,27 @@ def configuration(package: Package, settings: Settings, python: str, layers: Seq
     }
 
 
-def create_request(name: str, package: Package, fields: Mapping[str, Any], kind: str, network: str) -> Request:
+def settings_tags(settings: Settings, kind: str) -> dict[str, str]:
+    """Sundog's own settings, which Lambda's API carries as tags."""
+    tags = {"sundog:kind": kind, _NETWORK: settings.network}
+    if settings.allow:
+        tags[_ALLOW] = ",".join(settings.allow)
+    return tags
+
+
+def create_request(name: str, package: Package, fields: Mapping[str, Any], tags: Mapping[str, str]) -> Request:
     body = {
         "FunctionName": name,
         "PackageType": "Zip",
         **fields,
         "Code": {"ZipFile": base64.b64encode(package.content).decode()},
-        "Tags": {"sundog:kind": kind, "sundog:network": network},
+        "Tags": dict(tags),
     }
     return Request("POST", _ROOT, body=body, timeout=120.0)
+
+
+def tag_request(name: str, tags: Mapping[str, str]) -> Request:
+    return Request("POST", f"/2017-03-31/tags/{quote(name)}", body={"Tags": dict(tags)})
 
 
 def update_code_request(name: str, package: Package) -> Request:
@@ -386,14 +399,19 @@ class Functions:
         if environment is not None and environment.packages:
             layers.append(self._environments.ensure(environment, progress=progress).layer)
         fields = configuration(package, settings, (environment or Environment()).python, layers)
+        tags = settings_tags(settings, kind)
         function = DeployedFunction(self._transport, name)
         try:
             answer = self._transport.call(Request("GET", function.path))
         except NotFound:
-            self._transport.call(create_request(name, package, fields, kind, settings.network))
+            self._transport.call(create_request(name, package, fields, tags))
             self._until_active(function)
             return
-        _same_tags(name, answer.get("Tags") or {}, {"sundog:kind": kind, "sundog:network": settings.network})
+        have = answer.get("Tags") or {}
+        _same_tags(name, have, {tag: value for tag, value in tags.items() if tag != _ALLOW})
+        if have.get(_ALLOW, "") != tags.get(_ALLOW, ""):
+            self._transport.call(tag_request(name, {tag: tags[tag] for tag in (_NETWORK, _ALLOW)}))
+            self._until_active(function)
         info = parse_function(answer["Configuration"])
         if differs(info, fields):
             self._transport.call(update_configuration_request(name, fields))

@@ -1,10 +1,13 @@
 #include "api/lambda_shapes.h"
 
+#include <algorithm>
 #include <array>
 
 #include "api/keys.h"
 #include "base/crypto.h"
 #include "functions/naming.h"
+#include "functions/validation.h"
+#include "sandbox/egress_policy.h"
 
 namespace sundog::api {
 namespace {
@@ -100,6 +103,29 @@ std::string_view state_name(functions::State state) {
   return "Failed";
 }
 
+// On the host's loopback stands this server, and what else the operator runs there and near by: no other tenant's admin
+// decides that.
+bool may_open_the_host(const Principal& who) {
+  return who.role == Role::admin && who.tenant == kDefaultTenant;
+}
+
+Status apply_allow(Config& config, std::string_view value, const Principal& who) {
+  config.allow.clear();
+  for (size_t at = 0; at <= value.size();) {
+    const auto end = std::min(value.find(',', at), value.size());
+    auto entry = value.substr(at, end - at);
+    while (entry.starts_with(' ')) entry.remove_prefix(1);
+    while (entry.ends_with(' ')) entry.remove_suffix(1);
+    config.allow.emplace_back(entry);
+    at = end + 1;
+  }
+  SUNDOG_TRY(policy, sandbox::EgressPolicy::parse(config.allow));
+  if (!policy.names_private() || may_open_the_host(who)) return done;
+  return fail(Code::permission_denied,
+              "Only an admin of tenant \"default\" may let a function reach addresses that are not public.",
+              "Take loopback, private and link-local addresses out of the list, or ask such an admin to set it.");
+}
+
 }  // namespace
 
 Json configuration_json(const functions::Version& version, const std::string& qualifier,
@@ -170,16 +196,17 @@ Status apply_tags(Config& config, const std::map<std::string, std::string>& tags
       else if (value == "host")
         config.network = sandbox::Network::host;
       else
-        return invalid("\"" + value + "\" is no network.", "sundog:network is none or host.");
-      // On the host's loopback stands this server, and what else the operator runs: no other tenant's admin decides
-      // that.
-      if (config.network == sandbox::Network::host && (who.role != Role::admin || who.tenant != kDefaultTenant)) {
+        return invalid("\"" + value + "\" is no network.", "sundog:network is none, egress or host.");
+      if (config.network == sandbox::Network::host && !may_open_the_host(who)) {
         return fail(Code::permission_denied,
                     "Only an admin of tenant \"default\" may give a function the host's network, and only its own.",
                     "Leave the tag sundog:network out, or ask such an admin to set it.");
       }
+    } else if (key == functions::kAllowTag) {
+      SUNDOG_CHECK(apply_allow(config, value, who));
     } else if (key.starts_with("sundog:")) {
-      return invalid("Tag \"" + key + "\" is no setting of Sundog.", "There are sundog:kind and sundog:network.");
+      return invalid("Tag \"" + key + "\" is no setting of Sundog.",
+                     "There are sundog:kind, sundog:network and sundog:allow.");
     }
     config.tags[key] = value;
   }
@@ -191,6 +218,7 @@ Status remove_tags(Config& config, const std::vector<std::string>& keys) {
     config.tags.erase(key);
     if (key == kKindTag) config.kind = functions::Kind::function;
     if (key == kNetworkTag) config.network = sandbox::Network::none;
+    if (key == functions::kAllowTag) config.allow.clear();
   }
   return done;
 }

@@ -27,7 +27,7 @@ Json alias_configuration_json(const std::string& function, const functions::Alia
 Result<functions::Config> config_from_create(const Json& body, const Principal& who);
 // Applies those that an UpdateFunctionConfiguration request has.
 Status apply_config(functions::Config& config, const Json& body);
-// Tags, and what Sundog's own say about kind and network.
+// Tags, and what Sundog's own say about kind, network and what may be reached.
 Status apply_tags(functions::Config& config, const std::map<std::string, std::string>& tags, const Principal& who);
 Status remove_tags(functions::Config& config, const std::vector<std::string>& keys);
 Result<std::map<std::string, std::string>> string_map(const Json& body, std::string_view key);

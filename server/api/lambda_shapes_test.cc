@@ -26,7 +26,10 @@ TEST(LambdaShapes, ReadsACreateRequest) {
   body["MemorySize"] = 512;
   body["Environment"] = {{"Variables", {{"A", "b"}}}};
   body["Layers"] = {"arn:aws:lambda:local:000000000000:layer:sundog-environment-abc:1"};
-  body["Tags"] = {{"sundog:kind", "training"}, {"sundog:network", "egress"}, {"team", "x"}};
+  body["Tags"] = {{"sundog:kind", "training"},
+                  {"sundog:network", "egress"},
+                  {"sundog:allow", "a.example, *.b.example:8443"},
+                  {"team", "x"}};
   body["VpcConfig"] = {{"SubnetIds", Json::array()}, {"SecurityGroupIds", Json::array()}};
   const auto config = config_from_create(body, {.tenant = "default", .key_id = "", .role = Role::deployer});
   ASSERT_TRUE(config.ok()) << config.error().text();
@@ -34,18 +37,45 @@ TEST(LambdaShapes, ReadsACreateRequest) {
   EXPECT_EQ(config->environment_id, "abc");
   EXPECT_EQ(config->kind, functions::Kind::training);
   EXPECT_EQ(config->network, sandbox::Network::egress);
+  EXPECT_EQ(config->allow, (std::vector<std::string>{"a.example", "*.b.example:8443"}));
   EXPECT_EQ(config->variables.at("A"), "b");
-  EXPECT_EQ(config->tags.size(), 3U);
+  EXPECT_EQ(config->tags.size(), 4U);
 }
 
 TEST(LambdaShapes, OnlyAnAdminGivesTheHostsNetwork) {
   Json body = create_body();
   body["Tags"] = {{"sundog:network", "host"}};
   EXPECT_THAT(refusal(body), HasSubstr("Only an admin"));
-  const auto refused = config_from_create(body, {.tenant = "default", .key_id = "", .role = Role::deployer});
-  EXPECT_THAT(refused.error().hint, testing::Not(HasSubstr("egress"))) << "it is refused at every start";
   EXPECT_THAT(refusal(body, Role::admin, "other"), HasSubstr("of tenant \"default\""));
   EXPECT_EQ(refusal(body, Role::admin), "accepted");
+}
+
+TEST(LambdaShapes, OnlyAnAdminLetsAFunctionReachWhatIsNotPublic) {
+  const auto allow = [](const std::string& list, Role role, const std::string& tenant = "default") {
+    Json body = create_body();
+    body["Tags"] = {{"sundog:network", "egress"}, {"sundog:allow", list}};
+    return refusal(body, role, tenant);
+  };
+  EXPECT_EQ(allow("api.example.com,localhost:80,0.0.0.0/0:443", Role::deployer), "accepted")
+      << "none of these leads inside";
+  for (const char* inside : {"api.example.com,127.0.0.1:80", "10.0.0.0/8:*", "169.254.169.254:80", "[::1]:80"}) {
+    EXPECT_THAT(allow(inside, Role::deployer), HasSubstr("Only an admin")) << inside;
+    EXPECT_THAT(allow(inside, Role::admin, "other"), HasSubstr("Only an admin")) << inside;
+    EXPECT_EQ(allow(inside, Role::admin), "accepted") << inside;
+  }
+  EXPECT_THAT(allow("http://api.example.com", Role::admin), HasSubstr("\"http://api.example.com\""));
+  EXPECT_THAT(allow("a.example,,b.example", Role::admin), HasSubstr("neither a name nor an address"));
+}
+
+TEST(LambdaShapes, UntaggingTakesTheListBack) {
+  functions::Config config;
+  const Principal who{.tenant = "default", .key_id = "", .role = Role::deployer};
+  ASSERT_TRUE(apply_tags(config, {{"sundog:network", "egress"}, {"sundog:allow", "a.example"}}, who).ok());
+  ASSERT_TRUE(apply_tags(config, {{"sundog:allow", "b.example"}}, who).ok());
+  EXPECT_EQ(config.allow, std::vector<std::string>{"b.example"}) << "a list replaces the last one";
+  ASSERT_TRUE(remove_tags(config, {"sundog:network", "sundog:allow"}).ok());
+  EXPECT_TRUE(config.allow.empty());
+  EXPECT_EQ(config.network, sandbox::Network::none);
 }
 
 TEST(LambdaShapes, RefusesWhatIsNotThereByName) {

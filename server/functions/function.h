@@ -32,6 +32,7 @@ struct Config {
   std::map<std::string, std::string> variables;  // at most 4 KB
   std::string environment_id;                    // "" or the digest of an Environment
   sandbox::Network network = sandbox::Network::none;
+  std::vector<std::string> allow;  // with the network egress: what may be reached, as sandbox/egress_policy.h has it
   Kind kind = Kind::function;
   std::map<std::string, std::string> tags;
 };

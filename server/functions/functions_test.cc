@@ -407,6 +407,23 @@ TEST_F(FunctionsTest, RefusesWhatLambdaRefuses) {
   EXPECT_THAT(code([](Config& c) { c.environment_id = "none"; }), HasSubstr("does not exist"));
 }
 
+TEST_F(FunctionsTest, EgressAndItsListGoTogether) {
+  const auto refusal = [this](sandbox::Network network, std::vector<std::string> allow) {
+    auto config = config_named("risk");
+    config.network = network;
+    config.allow = std::move(allow);
+    const auto made = functions_->create("acme", std::move(config), handler_zip(), false);
+    return made.ok() ? "accepted" : made.error().message;
+  };
+  using sandbox::Network;
+  EXPECT_THAT(refusal(Network::egress, {}), HasSubstr("needs a list"));
+  EXPECT_THAT(refusal(Network::none, {"api.example.com"}), HasSubstr("not the network \"egress\""));
+  EXPECT_THAT(refusal(Network::egress, {"http://api.example.com"}), HasSubstr("http://api.example.com"));
+  EXPECT_EQ(refusal(Network::egress, {"api.example.com:443", "*.example.org"}), "accepted");
+  reopen();
+  EXPECT_THAT(functions_->get("acme", "risk", "")->config.allow, ElementsAre("api.example.com:443", "*.example.org"));
+}
+
 TEST_F(FunctionsTest, ReservedConcurrencyGoesWithEveryVersion) {
   create("risk", true);
   ASSERT_TRUE(functions_->set_reserved_concurrency("acme", "risk", 3).ok());

@@ -60,6 +60,7 @@ Json config_json(const Config& config) {
           {"variables", config.variables},
           {"environment", config.environment_id},
           {"network", text_of(config.network)},
+          {"allow", config.allow},
           {"kind", name(config.kind)},
           {"tags", config.tags}};
 }
@@ -99,6 +100,9 @@ Result<Config> config_from(const Json& json) {
   config.ephemeral_mb = static_cast<int>(ephemeral);
   config.kind = kind;
   config.network = network_of(network);
+  for (const auto& entry : json.value("allow", Json::array())) {
+    if (entry.is_string()) config.allow.push_back(entry.get<std::string>());
+  }
   config.variables = strings_of(json, "variables");
   config.tags = strings_of(json, "tags");
   return config;

@@ -5,12 +5,14 @@
 #include <cmath>
 
 #include "functions/naming.h"
+#include "sandbox/egress_policy.h"
 
 namespace sundog::functions {
 namespace {
 
 constexpr size_t kVariablesLimit = 4096;
 constexpr size_t kTagsLimit = 50;
+constexpr size_t kAllowLimit = 4096;
 constexpr int kConcurrencyLimit = 1000;
 
 // Those that the runtime sets itself: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
@@ -107,13 +109,27 @@ Status check_handler(const std::string& handler) {
   return done;
 }
 
+Status check_allow(const Config& config) {
+  const bool egress = config.network == sandbox::Network::egress;
+  if (egress && config.allow.empty()) {
+    return invalid("The network \"egress\" needs a list of what may be reached.",
+                   "Set the tag sundog:allow, for example to \"api.example.com:443,*.example.org\".");
+  }
+  if (!egress && !config.allow.empty()) {
+    return invalid("The function has a list of what may be reached, but not the network \"egress\".",
+                   "Set the tag sundog:network to egress, or remove the tag sundog:allow.");
+  }
+  SUNDOG_CHECK(sandbox::EgressPolicy::parse(config.allow));
+  return done;
+}
+
 Status check_tags(const std::map<std::string, std::string>& tags) {
   if (tags.size() > kTagsLimit)
     return invalid("The function has " + std::to_string(tags.size()) + " tags; the limit is 50.");
   for (const auto& [key, value] : tags) {
     if (key.empty()) return invalid("A tag has an empty key.");
     SUNDOG_CHECK(at_most("Tag key \"" + key.substr(0, 64) + "\"", key.size(), 128));
-    SUNDOG_CHECK(at_most("Tag \"" + key + "\"", value.size(), 256));
+    SUNDOG_CHECK(at_most("Tag \"" + key + "\"", value.size(), key == kAllowTag ? kAllowLimit : 256));
   }
   return done;
 }
@@ -130,6 +146,7 @@ Status check_config(const Config& config) {
   SUNDOG_CHECK(between("Timeout", config.timeout_s, 1, 900));
   SUNDOG_CHECK(between("EphemeralStorage Size", config.ephemeral_mb, 512, 10'240));
   SUNDOG_CHECK(check_variables(config.variables));
+  SUNDOG_CHECK(check_allow(config));
   return check_tags(config.tags);
 }
 

@@ -5,10 +5,14 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "functions/function.h"
 
 namespace sundog::functions {
+
+// The tag that holds Config::allow, separated by commas: Lambda's limit for a value would be three host names.
+inline constexpr std::string_view kAllowTag = "sundog:allow";
 
 Status check_config(const Config& config);
 // `exists` says whether the function has that version.

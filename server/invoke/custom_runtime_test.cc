@@ -42,8 +42,8 @@ TEST(CustomRuntime, RunsTheApiOverThePackage) {
   EXPECT_EQ(spec.mounts[0].source, "/bin/sundog-runtime-api");
   EXPECT_EQ(spec.mounts[1].where, "/var/task");
   EXPECT_FALSE(spec.mounts[0].writable || spec.mounts[1].writable);
-  EXPECT_EQ(spec.environment.at("_HANDLER"), "main.handler");
-  EXPECT_FALSE(spec.environment.contains("PYTHONPATH"));
+  EXPECT_EQ(spec.environment.at("+_HANDLER"), "main.handler");
+  EXPECT_FALSE(spec.environment.contains("+PYTHONPATH"));
   const auto warm = world.call("f");
   world.loop.run_pending();
   EXPECT_EQ(warm->result->usage.init_ms, 0);
@@ -81,7 +81,27 @@ TEST(CustomRuntime, FindsItsEnvironmentWhereLambdasLayersLie) {
   const auto& spec = world.sandbox.natives[0];
   EXPECT_EQ(spec.mounts.back().source, "/data/environments/e1");
   EXPECT_EQ(spec.mounts.back().where, "/opt/python");
-  EXPECT_EQ(spec.environment.at("PYTHONPATH"), "/opt/python");
+  EXPECT_EQ(spec.environment.at("+PYTHONPATH"), "/opt/python");
+}
+
+TEST(CustomRuntime, WhatTheFunctionSetsReachesTheBootstrapAlone) {
+  TestWorld world(with_api());
+  world.functions.deploy("f", [](auto& version) {
+    custom(version);
+    version.config.network = sandbox::Network::egress;
+    version.config.allow = {"api.example.com"};
+    version.config.variables = {{"LD_PRELOAD", "/var/task/hook.so"}, {"HTTP_PROXY", "http://mine"}};
+  });
+  world.call("f");
+  world.loop.run_pending();
+  ASSERT_EQ(world.sandbox.natives.size(), 1U);
+  const auto& spec = world.sandbox.natives[0];
+  EXPECT_EQ(spec.command.back(), "--way-out");
+  EXPECT_EQ(spec.allow, std::vector<std::string>{"api.example.com"});
+  for (const auto& [name, value] : spec.environment) EXPECT_TRUE(name.starts_with("+")) << name;
+  EXPECT_EQ(spec.environment.at("+LD_PRELOAD"), "/var/task/hook.so");
+  EXPECT_EQ(spec.environment.at("+https_proxy"), "http://127.0.0.1:3128");
+  EXPECT_EQ(spec.environment.at("+HTTP_PROXY"), "http://mine") << "its own stays";
 }
 
 TEST(CustomRuntime, AnEnvironmentThatIsNotBuiltRefusesTheCall) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sandbox/egress_proxy.h"
+
 namespace sundog::invoke {
 namespace {
 
@@ -30,6 +32,20 @@ std::map<std::string, std::string> variables_of(const functions::Version& versio
   variables.try_emplace("TZ", ":UTC");
   variables.try_emplace("PATH", "/usr/local/bin:/usr/bin:/bin");
   return variables;
+}
+
+// Where the function has not its own. `through_the_proxy`: what of its loopback is the host's.
+void add_way_out(std::map<std::string, std::string>& variables, const std::vector<std::string>& through_the_proxy) {
+  const auto policy = sandbox::EgressPolicy::parse(through_the_proxy);
+  if (policy.ok()) variables.merge(sandbox::egress_variables(*policy));
+}
+
+// For the bootstrap alone: what a function sets must not change sundog-runtime-api, which hands over its way out.
+std::map<std::string, std::string> for_the_bootstrap(std::map<std::string, std::string> variables) {
+  variables.insert({{"HOME", "/tmp"}, {"TMPDIR", "/tmp"}});
+  std::map<std::string, std::string> marked;
+  for (auto& [name, value] : variables) marked.emplace("+" + name, std::move(value));
+  return marked;
 }
 
 std::string process_name(const functions::Version& version) {
@@ -100,6 +116,8 @@ Result<sandbox::TemplateSpec> template_spec(const functions::Version& version,
   spec.environment = variables_of(version, machine);
   spec.limits = limits_of(config, machine.cores);
   spec.network = config.network;
+  spec.allow = config.allow;
+  if (spec.network == sandbox::Network::egress) add_way_out(spec.environment, spec.allow);
   return spec;
 }
 
@@ -107,9 +125,11 @@ Result<sandbox::NativeSpec> native_spec(const functions::Version& version, const
                                         const Machine& machine) {
   sandbox::NativeSpec spec;
   spec.name = process_name(version);
+  spec.tenant = version.tenant;
   spec.environment = variables_of(version, machine);
   spec.limits = limits_of(version.config, machine.cores);
   spec.network = version.config.network;
+  spec.allow = version.config.allow;
   if (!is_custom(version.config)) {
     spec.command = version.native_command;
     spec.mounts = version.native_mounts;
@@ -119,6 +139,11 @@ Result<sandbox::NativeSpec> native_spec(const functions::Version& version, const
   spec.mounts = {{machine.runtime_api, kRuntimeApi, false}, {version.code_folder, "/var/task", false}};
   spec.environment.try_emplace("LD_LIBRARY_PATH", "/var/task:/var/task/lib");
   if (!version.config.environment_id.empty()) SUNDOG_CHECK(add_packages(spec, version.config, environments));
+  if (spec.network == sandbox::Network::egress) {
+    spec.command.emplace_back("--way-out");
+    add_way_out(spec.environment, {});  // its loopback is its own: the Runtime API is there
+  }
+  spec.environment = for_the_bootstrap(std::move(spec.environment));
   return spec;
 }
 

@@ -27,6 +27,7 @@ enum class FrameType : uint8_t {
   host_reply = 5,
   stream = 6,
   init_failed = 7,
+  way_out = 8,
   // Between server and template only.
   configure = 16,
   parked = 17,

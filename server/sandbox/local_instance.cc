@@ -119,6 +119,8 @@ void LocalInstance::kill() {
 
 void LocalInstance::on_frame(Frame frame) {
   switch (frame.type) {
+    case FrameType::way_out:
+      return on_way_out(std::move(frame));
     case FrameType::ready:
       return on_ready_frame();
     case FrameType::init_failed:
@@ -134,8 +136,16 @@ void LocalInstance::on_frame(Frame frame) {
   }
 }
 
+void LocalInstance::on_way_out(Frame frame) {
+  const auto let_out = std::exchange(let_out_, nullptr);
+  if (state_ != State::starting || !let_out) return broken("The instance handed over a way out that nobody awaits.");
+  kept_ = let_out(std::move(frame.fds));
+  if (!kept_) broken("The instance handed over a way out that is none.");
+}
+
 void LocalInstance::on_ready_frame() {
   if (state_ != State::starting) return broken("The instance said twice that it is ready.");
+  if (let_out_) return broken("The instance has not handed over its way out.");
   state_ = State::idle;
   start_time_ = clock_.mono() - made_;
   if (auto ready = std::exchange(on_ready_, nullptr)) ready(done);

@@ -46,6 +46,10 @@ class LocalInstance final : public Instance {
 
   // Once the process says that it is ready, or the error if it ends before. Called once.
   void on_ready(std::function<void(Status)> callback) { on_ready_ = std::move(callback); }
+  // Its tree hands over its way out before anything else, once; what `let_out` gives lives as long as the instance.
+  void let_out_by(std::function<std::shared_ptr<void>(std::vector<UniqueFd>)> let_out) {
+    let_out_ = std::move(let_out);
+  }
   // Something that must live as long as the instance.
   void keep(std::shared_ptr<void> what) { kept_ = std::move(what); }
 
@@ -60,6 +64,7 @@ class LocalInstance final : public Instance {
  private:
   enum class State { starting, idle, busy, dead };
   void on_frame(Frame frame);
+  void on_way_out(Frame frame);
   void on_ready_frame();
   void on_init_failed(const Frame& frame);
   void on_result(Frame frame);
@@ -85,6 +90,7 @@ class LocalInstance final : public Instance {
   bool removed_ = false;
   bool exited_ = false;  // its process; what it said last is read, held or not
   uint32_t invocation_ = 0;
+  std::function<std::shared_ptr<void>(std::vector<UniqueFd>)> let_out_;
   std::function<void(Status)> on_ready_;
   std::function<void(Outcome)> on_done_;
   Outcome ending_;  // what is known while the exit status is awaited

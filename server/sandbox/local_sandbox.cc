@@ -1,5 +1,6 @@
 #include "sandbox/local_sandbox.h"
 
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 
 #include "base/crypto.h"
 #include "sandbox/delegated_cgroup.h"
+#include "sandbox/egress_proxy.h"
 #include "sandbox/environment_templates.h"
 
 namespace sundog::sandbox {
@@ -46,6 +48,16 @@ Json disk_row(const Path& data) {
           {"without", "uploads, packages and shards are refused when the disk is full"}};
 }
 
+// A connection takes two descriptors: a quarter of those that this process may have, at most.
+EgressProxy::Options for_descriptors() {
+  EgressProxy::Options options;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    options.all_connections = std::clamp<size_t>(limit.rlim_cur / 8, 2, options.all_connections);
+  }
+  return options;
+}
+
 class LocalSandbox final : public Sandbox {
  public:
   LocalSandbox(net::Loop& loop, Clock& clock, Log& log, LocalSandboxOptions options,
@@ -53,7 +65,8 @@ class LocalSandbox final : public Sandbox {
       : options_(std::move(options)),
         launcher_(std::move(launcher)),
         doctor_(std::move(doctor)),
-        starting_{loop, clock, log, *launcher_, options_, nullptr, {}},
+        egress_(loop, log, for_descriptors()),
+        starting_{loop, clock, log, *launcher_, options_, egress_, nullptr, {}},
         environments_(starting_) {
     starting_.environments = &environments_;
   }
@@ -81,7 +94,7 @@ class LocalSandbox final : public Sandbox {
   }
 
   void start_native(NativeSpec spec, InstanceEvents& events, Callback<std::unique_ptr<Instance>> on_ready) override {
-    if (auto refused = check(spec.network); !refused.ok()) {
+    if (auto refused = check(spec.network, spec.allow); !refused.ok()) {
       starting_.loop.post([on_ready = std::move(on_ready), error = refused.error()] { on_ready(error); });
       return;
     }
@@ -110,14 +123,13 @@ class LocalSandbox final : public Sandbox {
   }
 
  private:
-  static Status check(Network network) {
-    if (network != Network::egress) return done;
-    return fail(Code::unsupported, "The network \"egress\" is not there yet.",
-                "Use \"none\", or \"host\" if an admin allows it.");
+  static Status check(Network network, const std::vector<std::string>& allow) {
+    if (network == Network::egress) SUNDOG_CHECK(EgressPolicy::parse(allow));
+    return done;
   }
 
   static Status check(const TemplateSpec& spec) {
-    SUNDOG_CHECK(check(spec.network));
+    SUNDOG_CHECK(check(spec.network, spec.allow));
     std::error_code error;
     if (!std::filesystem::exists(spec.python, error)) {
       return fail(Code::unavailable, "There is no interpreter " + spec.python.string() + ".");
@@ -160,6 +172,12 @@ class LocalSandbox final : public Sandbox {
     auto instance = std::make_unique<LocalInstance>(
         starting_.loop, starting_.clock, *launcher_, events,
         LocalInstance::Parts{spec.name, std::move(sockets->first), std::move(pipe->first), std::move(cell), id, exit});
+    if (spec.network == Network::egress) {
+      instance->let_out_by([&starting = starting_, allow = spec.allow, tenant = spec.tenant,
+                            name = spec.name](std::vector<UniqueFd> handed) {
+        return starting.let_out(std::move(handed), allow, tenant, name);
+      });
+    }
     starting_.adopt(std::move(instance), std::chrono::seconds(20),
                     [refused, on_ready = std::move(on_ready)](Result<std::unique_ptr<Instance>> ready) {
                       if (!ready.ok() && *refused) return on_ready(**refused);
@@ -170,6 +188,7 @@ class LocalSandbox final : public Sandbox {
   LocalSandboxOptions options_;
   std::unique_ptr<LauncherClient> launcher_;
   Json doctor_;
+  EgressProxy egress_;
   Starting starting_;
   EnvironmentTemplates environments_;
   std::map<LocalTemplate*, std::unique_ptr<LocalTemplate>> templates_;  // not parked yet

@@ -81,7 +81,7 @@ bool LocalTemplate::open_channels(UniqueFd& socket, UniqueFd& output) {
   output_ = std::make_unique<OutputReader>(starting_.loop, std::move(pipe->first), [this](std::string_view text) {
     init_output_.append(text.substr(0, kInitOutput - std::min(kInitOutput, init_output_.size())));
   });
-  control_->open({[this](const Frame& frame) { on_frame(frame); }, [this](const std::string&) { on_gone(); }});
+  control_->open({[this](Frame frame) { on_frame(std::move(frame)); }, [this](const std::string&) { on_gone(); }});
   socket = std::move(sockets->second);
   output = std::move(pipe->second);
   return true;
@@ -209,13 +209,20 @@ void LocalTemplate::finish_start(Result<std::shared_ptr<TemplateStart>> result) 
   std::exchange(on_started_, nullptr)(std::move(result));
 }
 
-void LocalTemplate::on_frame(const Frame& frame) {
+// Before anything of the user's runs, so the first of its kind is what it says.
+void LocalTemplate::on_configured(std::vector<UniqueFd> handed) {
+  configured_ = true;
+  if (spec_.network == Network::egress) {
+    way_out_ = starting_.let_out(std::move(handed), spec_.allow, spec_.tenant, spec_.name);
+    if (!way_out_) return finish_start(fail(Code::internal, "The template of " + spec_.name + " has no way out."));
+  }
+  limit_start(spec_.init_timeout);
+}
+
+void LocalTemplate::on_frame(Frame frame) {
   auto fields = parse_json(frame.head, "a template's message");
   if (!fields.ok() || !fields->is_object()) return on_gone();
-  if (frame.type == FrameType::configured && on_started_) {
-    configured_ = true;
-    return limit_start(spec_.init_timeout);
-  }
+  if (frame.type == FrameType::configured && on_started_ && !configured_) return on_configured(std::move(frame.fds));
   if (frame.type == FrameType::parked && on_started_) return on_parked(*fields);
   if (frame.type == FrameType::forked) return on_forked(frame.id, *fields);
   if (frame.type == FrameType::exited) return on_exited(frame.id, *fields);
@@ -252,6 +259,7 @@ void LocalTemplate::on_parked(const Json& fields) {
     starting_.launcher.remove_cell(std::exchange(cell_.id, 0));
     starting_.launcher.kill_tree(tree_);
     control_->close();
+    way_out_.reset();
   } else {
     order_cell();
   }
@@ -360,6 +368,7 @@ void LocalTemplate::fork_in(Cell cell, Fork request) {
   auto instance = std::make_unique<LocalInstance>(
       starting_.loop, starting_.clock, starting_.launcher, request.events,
       LocalInstance::Parts{spec_.name, std::move(sockets->first), std::move(pipe->first), std::move(cell), 0, exit});
+  instance->keep(way_out_);
   starting_.adopt(std::move(instance), kForkLimit, std::move(request.on_ready));
   control_->send(std::move(frame));
 }
@@ -400,6 +409,27 @@ void LocalTemplate::start_alone(Fork request) {
                                [start_in](Result<Cell> cell) { start_in(std::move(cell), {}); });
 }
 
+// Tells a process that it is to become an instance itself. What it returns lives as long as that.
+std::shared_ptr<void> LocalTemplate::configure_alone(UniqueFd control, UniqueFd socket) {
+  struct Alone {
+    std::shared_ptr<void> way_out;
+    bool configured = false;
+    std::unique_ptr<FrameChannel> channel;
+  };
+  auto alone = std::make_shared<Alone>();
+  alone->channel = std::make_unique<FrameChannel>(starting_.loop, std::move(control));
+  const auto on_frame = [&starting = starting_, alone = alone.get(), allow = spec_.allow, tenant = spec_.tenant,
+                         name = spec_.name, egress = spec_.network == Network::egress](Frame frame) {
+    if (frame.type != FrameType::configured || std::exchange(alone->configured, true) || !egress) return;
+    alone->way_out = starting.let_out(std::move(frame.fds), allow, tenant, name);
+  };
+  alone->channel->open({on_frame, [](const std::string&) {}});
+  auto frame = starting_.configuration(spec_, true);
+  frame.fds.push_back(std::move(socket));
+  alone->channel->send(std::move(frame));
+  return alone;
+}
+
 void LocalTemplate::start_alone_in(Cell cell, UniqueFd code, Fork request) {
   auto control = make_socket_pair();
   auto sockets = make_socket_pair();
@@ -425,12 +455,7 @@ void LocalTemplate::start_alone_in(Cell cell, UniqueFd code, Fork request) {
   auto instance = std::make_unique<LocalInstance>(
       starting_.loop, starting_.clock, starting_.launcher, request.events,
       LocalInstance::Parts{spec_.name, std::move(sockets->first), std::move(pipe->first), std::move(cell), tree, exit});
-  auto channel = std::make_shared<FrameChannel>(starting_.loop, std::move(control->first));
-  auto frame = starting_.configuration(spec_, true);
-  frame.fds.push_back(std::move(sockets->second));
-  channel->open({[](const Frame&) {}, [](const std::string&) {}});
-  channel->send(std::move(frame));
-  instance->keep(std::move(channel));
+  instance->keep(configure_alone(std::move(control->first), std::move(sockets->second)));
   starting_.adopt(std::move(instance), spec_.init_timeout + (shared_ ? kEnvironmentStart : kInterpreterStart),
                   std::move(request.on_ready));
 }

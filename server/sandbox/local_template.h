@@ -46,7 +46,8 @@ class LocalTemplate final : public Template {
   void on_exit_known(int status);
   void on_process_end(int status);
   std::string why_no_fork();
-  void on_frame(const Frame& frame);
+  void on_frame(Frame frame);
+  void on_configured(std::vector<UniqueFd> handed);
   void on_parked(const Json& fields);
   void on_forked(uint32_t number, const Json& fields);
   void on_exited(uint32_t number, const Json& fields);
@@ -57,6 +58,7 @@ class LocalTemplate final : public Template {
   void order_cell();
   void fork_in(Cell cell, Fork request);
   void start_alone(Fork request);
+  std::shared_ptr<void> configure_alone(UniqueFd control, UniqueFd socket);
   void start_alone_in(Cell cell, UniqueFd code, Fork request);
 
   Starting& starting_;
@@ -67,6 +69,7 @@ class LocalTemplate final : public Template {
   Cell cell_;
   uint64_t tree_ = 0;               // of its own
   std::shared_ptr<ExitNote> exit_;  // of a fork
+  std::shared_ptr<void> way_out_;   // with the network egress; its instances hold it too
   std::unique_ptr<FrameChannel> control_;
   std::unique_ptr<OutputReader> output_;
   std::string init_output_;

@@ -95,6 +95,12 @@ Status NativeInstance::ready() {
   return send(FrameType::ready, 0, dump({{"pid", getpid()}}), {});
 }
 
+Status NativeInstance::hand_over_way_out(UniqueFd listener) {
+  std::vector<UniqueFd> fds;
+  fds.push_back(std::move(listener));
+  return send(FrameType::way_out, 0, "{}", {}, std::move(fds));
+}
+
 Status NativeInstance::init_failed(const InitFailure& failure) {
   return send(FrameType::init_failed, 0,
               dump({{"type", failure.type}, {"message", failure.message}, {"stack", failure.stack}}), {});

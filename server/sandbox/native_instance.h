@@ -38,6 +38,9 @@ class NativeInstance {
 
   int socket() const { return socket_.get(); }  // for who waits for more than the server
   Status ready();
+  // Before ready(), and before anything of the user's runs, in an instance whose network is "egress": the listener on
+  // its loopback through which it is let out. No copy stays here.
+  Status hand_over_way_out(UniqueFd listener);
   // Instead of ready(), and its last word.
   Status init_failed(const InitFailure& failure);
   // The next invocation; nullopt once the server is done with this instance.

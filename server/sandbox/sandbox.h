@@ -53,16 +53,21 @@ struct TemplateSpec {
   std::map<std::string, std::string> environment;  // Lambda's variables and the user's
   Limits limits;                                   // those of one instance; the template gets the same memory limit
   Network network = Network::none;
+  std::vector<std::string> allow;  // with egress: what may be reached, as egress_policy.h has it
   Millis init_timeout{10'000};
 };
 
+// With the network egress the command hands over its way out (native_instance.h) before anything of the user's runs in
+// its tree, and nothing of the user's may change how it begins: not LD_PRELOAD, and no library of the user's.
 struct NativeSpec {
   std::string name;
+  std::string tenant;
   std::vector<std::string> command;  // argv; command[0] is a path inside
   std::vector<Mount> mounts;
   std::map<std::string, std::string> environment;
   Limits limits;
   Network network = Network::none;
+  std::vector<std::string> allow;  // as a template's
 };
 
 // The user's init code failed: Lambda's shape of it.

@@ -42,7 +42,7 @@ bool changes_imports(std::string_view variable) {
 }
 
 std::string why_not_shared(const TemplateSpec& spec) {
-  if (spec.network == Network::egress) return "its network is a kind of its own";
+  if (spec.network == Network::egress) return "its way out must be made before any package is imported";
   if (spec.limits.tmp_bytes > kMaxSharedTmp) return "its /tmp is over 10,240 MB";
   return "";
 }

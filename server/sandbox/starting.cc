@@ -2,6 +2,8 @@
 
 #include <sys/wait.h>
 
+#include "sandbox/egress_proxy.h"
+
 namespace sundog::sandbox {
 namespace {
 
@@ -39,6 +41,15 @@ void Starting::adopt(std::unique_ptr<LocalInstance> instance, Duration limit,
     loop.post([dead = std::shared_ptr<Instance>(std::move(ready))] {});
     on_ready(status.error());
   });
+}
+
+std::shared_ptr<void> Starting::let_out(std::vector<UniqueFd> handed, const std::vector<std::string>& allow,
+                                        const std::string& tenant, const std::string& name) const {
+  auto policy = EgressPolicy::parse(allow);
+  std::shared_ptr<void> way_out;
+  if (policy.ok() && handed.size() == 1) way_out = egress.add(std::move(handed[0]), std::move(*policy), tenant, name);
+  if (!way_out) log.warn("no_way_out", {{"function", name}});
+  return way_out;
 }
 
 uint32_t Starting::rules_left_out() const {
@@ -118,6 +129,7 @@ Frame Starting::configuration(const TemplateSpec& spec, bool alone) const {
                      {"private_tmp", private_tmp()},
                      {"landlock", !(options.insecure_test && options.left_out.landlock)},
                      {"filters", !(options.insecure_test && options.left_out.seccomp)},
+                     {"way_out", spec.network == Network::egress},
                      {"alone", alone}});
   return frame;
 }

@@ -6,6 +6,8 @@
 
 #include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "sandbox/local_instance.h"
 #include "sandbox/local_sandbox.h"
@@ -13,6 +15,7 @@
 
 namespace sundog::sandbox {
 
+class EgressProxy;
 class EnvironmentTemplates;
 
 // A wait status as the launcher tells it: exit status, or 128 + signal.
@@ -28,6 +31,7 @@ struct Starting {
   Log& log;
   LauncherClient& launcher;
   const LocalSandboxOptions& options;
+  EgressProxy& egress;
   EnvironmentTemplates* environments = nullptr;
   std::map<LocalInstance*, std::unique_ptr<LocalInstance>> instances;
 
@@ -39,6 +43,10 @@ struct Starting {
   Json environment_configuration(const EnvironmentKey& key) const;
   // The CONFIGURE frame; `alone`: the template becomes the instance itself.
   Frame configuration(const TemplateSpec& spec, bool alone) const;
+  // Of a function with the network egress: lets out, to what `allow` names, who comes by the listener that its tree
+  // has handed over, as long as the result is held. Null (and a line in the log) if that is none.
+  std::shared_ptr<void> let_out(std::vector<UniqueFd> handed, const std::vector<std::string>& allow,
+                                const std::string& tenant, const std::string& name) const;
   uint32_t rules_left_out() const;
   bool private_tmp() const { return !(options.insecure_test && options.left_out.private_tmp); }
 

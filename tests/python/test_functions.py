@@ -126,6 +126,40 @@ def test_another_kind_under_the_same_name_is_a_conflict() -> None:
     assert "sundog functions delete t-add" in caught.value.hint
 
 
+def test_what_may_be_reached_travels_as_a_tag() -> None:
+    allow = ["api.example.com:443", "*.example.org"]
+    egress = sundog.App("t").function(network="egress", allow=allow, name="add", memory=256)
+    fake = server(
+        answers={
+            ("GET", f"{ROOT}/t-add"): [
+                missing(),
+                {
+                    "Configuration": configuration(),
+                    "Tags": {"sundog:network": "egress", "sundog:allow": "other.example"},
+                },
+            ],
+            ("POST", ROOT): configuration(),
+            ("POST", "/2017-03-31/tags/t-add"): {},
+        }
+    )
+    tags = {"sundog:network": "egress", "sundog:allow": "api.example.com:443,*.example.org"}
+    fake.cloud().functions.deploy(egress(add.call))
+    assert fake.bodies("POST", ROOT)[0]["Tags"] == {"sundog:kind": "function", **tags}
+    fake.cloud().functions.deploy(egress(add.call))
+    assert fake.bodies("POST", "/2017-03-31/tags/t-add") == [{"Tags": tags}], "another list is no conflict"
+
+
+def test_egress_and_its_list_go_together() -> None:
+    for more, why in (
+        ({"network": "egress"}, "needs a list"),
+        ({"allow": ["api.example.com"]}, "is for network='egress'"),
+        ({"network": "host", "allow": "api.example.com"}, "not 'host'"),
+        ({"network": "egress", "allow": "a.example,b.example"}, "one host"),
+    ):
+        with pytest.raises(errors.InvalidArgument, match=why):
+            app.function(**more)(lambda: None)  # type: ignore[call-overload]
+
+
 def test_a_training_function_brings_its_environment() -> None:
     @app.training(environment=["scikit-learn==1.9.1"])
     def fit(run: Any, data: Any) -> None:

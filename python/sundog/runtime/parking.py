@@ -163,5 +163,9 @@ def main(control: int) -> NoReturn:
     private_tmp = settings["private_tmp"] and not settings["alone"]
     in_force = _native.confine_template(settings["tmp_options"], private_tmp, settings["landlock"], settings["filters"])
     prepare_process(settings["paths"])
-    _native.send(control, wire.CONFIGURED, 0, wire.to_json({"in_force": in_force}), b"")
+    # Nobody here keeps a copy: with one, user code could make the server wait in accept().
+    way_out = [_native.open_way_out()] if settings["way_out"] else []
+    _native.send(control, wire.CONFIGURED, 0, wire.to_json({"in_force": in_force}), b"", way_out)
+    for fd in way_out:
+        os.close(fd)
     _park(control, settings, fds, None)

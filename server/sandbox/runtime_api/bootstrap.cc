@@ -18,13 +18,14 @@ bool is_executable_file(const std::string& program) {
   return stat(program.c_str(), &status) == 0 && S_ISREG(status.st_mode) && access(program.c_str(), X_OK) == 0;
 }
 
-[[noreturn]] void execute(const std::string& program, const std::string& folder, int error_pipe) {
+[[noreturn]] void execute(const std::string& program, const std::string& folder, char* const* environment,
+                          int error_pipe) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   if (chdir(folder.c_str()) == 0) {
     char* const argv[] = {const_cast<char*>(program.c_str()), nullptr};
-    execv(program.c_str(), argv);
+    execve(program.c_str(), argv, environment);
   }
   const int error = errno;
   if (write(error_pipe, &error, sizeof(error)) < 0) _exit(126);
@@ -33,19 +34,22 @@ bool is_executable_file(const std::string& program) {
 
 }  // namespace
 
-Result<Bootstrap> Bootstrap::start(const std::string& program, const std::string& folder, const std::string& address) {
+Result<Bootstrap> Bootstrap::start(const std::string& program, const std::string& folder,
+                                   const std::vector<std::string>& variables) {
   if (!is_executable_file(program)) {
     return fail(Code::unavailable, "Couldn't find valid bootstrap(s): [" + program + "]",
                 "The package needs an executable file \"bootstrap\" at its top.");
   }
-  setenv("AWS_LAMBDA_RUNTIME_API", address.c_str(), 1);
+  std::vector<char*> environment;
+  for (const auto& variable : variables) environment.push_back(const_cast<char*>(variable.c_str()));
+  environment.push_back(nullptr);
   int report[2];
   if (pipe2(report, O_CLOEXEC) != 0) return fail_errno("make a pipe", errno);
   const UniqueFd reads(report[0]);
   UniqueFd writes(report[1]);
   const pid_t pid = fork();
   if (pid < 0) return fail_errno("start the bootstrap", errno);
-  if (pid == 0) execute(program, folder, writes.get());
+  if (pid == 0) execute(program, folder, environment.data(), writes.get());
   writes.reset();
   int error = 0;
   if (read(reads.get(), &error, sizeof(error)) == sizeof(error)) {

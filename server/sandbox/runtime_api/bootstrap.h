@@ -6,6 +6,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -19,8 +20,9 @@ struct ProcessEnd {
 
 class Bootstrap {
  public:
-  // Executes `program` in `folder` with this process's environment and AWS_LAMBDA_RUNTIME_API as `address`.
-  static Result<Bootstrap> start(const std::string& program, const std::string& folder, const std::string& address);
+  // Executes `program` in `folder`; `variables` ("NAME=value") are its whole environment.
+  static Result<Bootstrap> start(const std::string& program, const std::string& folder,
+                                 const std::vector<std::string>& variables);
 
   // Readable once it has ended.
   int ended_fd() const { return ended_.get(); }

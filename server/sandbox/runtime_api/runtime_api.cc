@@ -1,6 +1,5 @@
 #include "sandbox/runtime_api/runtime_api.h"
 
-#include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -12,6 +11,7 @@
 #include "base/crypto.h"
 #include "net/request_parser.h"
 #include "sandbox/endings.h"
+#include "sandbox/loopback.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -117,18 +117,8 @@ struct RuntimeApi::Client {
 };
 
 Result<UniqueFd> listen_on_loopback(uint16_t port) {
-  UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener) return fail_errno("make a socket", errno);
-  const int on = 1;
-  setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-      listen(listener.get(), 64) != 0) {
-    return fail_errno("listen on 127.0.0.1:" + std::to_string(port), errno);
-  }
+  UniqueFd listener(listen_on_loopback_fd(port));
+  if (!listener) return fail_errno("listen on 127.0.0.1:" + std::to_string(port), errno);
   return listener;
 }
 
@@ -136,6 +126,10 @@ RuntimeApi::RuntimeApi(Options options)
     : server_(std::move(options.server)), listener_(std::move(options.listener)), init_timeout_(options.init_timeout) {}
 
 RuntimeApi::~RuntimeApi() = default;
+
+Status RuntimeApi::hand_over_way_out(UniqueFd listener) {
+  return server_.hand_over_way_out(std::move(listener));
+}
 
 ProcessEnd RuntimeApi::run(Bootstrap& bootstrap) {
   const auto deadline = std::chrono::steady_clock::now() + init_timeout_;

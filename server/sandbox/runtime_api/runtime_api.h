@@ -36,6 +36,8 @@ class RuntimeApi {
   RuntimeApi(const RuntimeApi&) = delete;
   RuntimeApi& operator=(const RuntimeApi&) = delete;
 
+  // The first that the server hears, if the function's network is "egress": the bootstrap must not run yet.
+  Status hand_over_way_out(UniqueFd listener);
   // Until the bootstrap has ended (how) or the server has let go.
   ProcessEnd run(Bootstrap& bootstrap);
   // Tells the server that there is no bootstrap to run.

@@ -109,7 +109,7 @@ class RuntimeApiTest : public ::testing::Test {
     options.init_timeout = init_timeout;
     thread_ = std::thread([this, options = std::move(options)]() mutable {
       RuntimeApi api(std::move(options));
-      auto bootstrap = Bootstrap::start((folder_ / "bootstrap").string(), folder_.string(), "127.0.0.1:1");
+      auto bootstrap = Bootstrap::start((folder_ / "bootstrap").string(), folder_.string(), {"PATH=/usr/bin:/bin"});
       if (!bootstrap.ok()) return api.refuse(bootstrap.error());
       end_ = api.run(*bootstrap);
     });
