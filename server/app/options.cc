@@ -27,7 +27,8 @@ constexpr const char* kArithmetic[] = {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEA
 struct Raw {
   std::string data, launcher, worker, runtime_api, runtime, native, uv, pyarrow, level = "info";
   std::vector<std::string> pythons;
-  int64_t grace = 30, queue = 10, idle_instance = 1, idle_template = 14'400, idle_environment = 300;
+  int64_t grace = 30, queue = 10, idle_template = 14'400, idle_environment = 2'400;
+  double idle_instance = 0.25;
 };
 
 void declare(CLI::App& cli, Raw& raw, Options& options) {
@@ -108,7 +109,7 @@ Parsed parse_options(int count, char** words) {
   options.log_level = kLevels.at(raw.level);
   options.grace = std::chrono::seconds(raw.grace);
   options.queue_limit = std::chrono::seconds(raw.queue);
-  options.idle_instance = std::chrono::seconds(raw.idle_instance);
+  options.idle_instance = std::chrono::duration_cast<Millis>(std::chrono::duration<double>(raw.idle_instance));
   options.idle_template = std::chrono::seconds(raw.idle_template);
   options.idle_environment = std::chrono::seconds(raw.idle_environment);
   struct stat input{};

@@ -26,7 +26,7 @@ struct Options {
   bool strict = false;            // refuse to start where the machine cannot seal an instance wholly
   Millis grace{30'000};           // how long a stopping server waits for invocations in flight
   Millis queue_limit{10'000};     // how long an invocation waits for an instance before 429
-  Millis idle_instance{1'000}, idle_template{14'400'000}, idle_environment{300'000};
+  Millis idle_instance{250}, idle_template{14'400'000}, idle_environment{2'400'000};
   int parked_most = 16;
   bool no_prebuild = false;  // templates of deployed versions are built for their first call only
   int64_t memory_mb = 0;     // for all instances; 0: 70 % of the machine's

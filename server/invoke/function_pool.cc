@@ -13,6 +13,9 @@ Error throttled(std::string message, Duration retry_after) {
   return fail(Code::resource_exhausted, std::move(message), "Retry after " + std::to_string(seconds) + " s.");
 }
 
+// What a template takes beside its init: its holder, its fork, its confinement (docs/design/sandbox.md).
+constexpr Millis kBuildTime{5};
+
 // Sundog's own data functions; a custom runtime's start repeats exec and init.
 bool starts_in_no_time(const functions::Version& version) {
   return is_native(version) && !is_custom(version.config);
@@ -97,11 +100,17 @@ PoolState FunctionPool::state() const {
   if (to_build() && !context_.budgets.is_spent(tenant_, version_->config.name)) pool.deployed = deployed_;
   pool.template_bytes = template_bytes_;
   pool.template_measured = template_measured_;
-  if (template_state_ == TemplateState::none && (!waiting_.empty() || to_build() || lacks_provisioned())) {
+  const bool forks = template_state_ != TemplateState::not_needed && last_used_ > MonoTime{};
+  const auto due = forks ? of_function_->rhythm.next_call() : std::nullopt;
+  if (due && !context_.budgets.is_spent(tenant_, version_->config.name)) {
+    pool.next_call = Window{last_used_ + due->from, last_used_ + due->until};
+  }
+  const bool may_build = !waiting_.empty() || to_build() || lacks_provisioned() || pool.next_call;
+  if (template_state_ == TemplateState::none && may_build) {
     pool.environment_bytes = context_.sandbox.shared_to_come(environment());
   }
   if (own_bytes > 0) pool.keep_parked = keep(own_bytes, start_time_);
-  if (template_state_ == TemplateState::ready) pool.keep_template = keep(template_bytes_, ready_.init);
+  if (template_state_ == TemplateState::ready) pool.keep_template = keep(template_bytes_, ready_.init + kBuildTime);
   pool.late_starts = late_starts();
   pool.mean_run = mean_run_;
   pool.reserved_concurrency = reserved_;
@@ -134,7 +143,7 @@ NodeState FunctionPool::node_state(const PoolState& pool) const {
   node.tenant_running = of_tenant_->running;
   if (pool.deployed) node.callers_wait = node_.callers_wait();
   const bool may_fork_ahead = pool.late_starts >= context_.policy.late_starts;
-  if (pool.waiting > 0 || may_fork_ahead) node.owed_bytes = node_.owed(*this);
+  if (pool.waiting > 0 || may_fork_ahead || pool.next_call) node.owed_bytes = node_.owed(*this);
   const int wanted = std::max(pool.waiting - pool.idle, pool.provisioned - pool.busy - pool.idle) - pool.starting;
   const int64_t least = std::max(instance_bytes_ * std::max(0, wanted), template_bytes_ + pool.environment_bytes);
   const bool tight = wanted > 0 && node.memory_budget - node.memory_reserved < least;

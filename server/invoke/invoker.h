@@ -76,7 +76,7 @@ struct InvokerOptions {
   int account_concurrency = 1000;    // of all functions of one tenant
   Millis queue_limit{10'000};        // longest wait for an instance before 429
   size_t queue_length = 1000;        // waiting invocations of one function before 429 at once
-  Millis idle_instance{1'000};       // an idle instance is parked after it, or ends
+  Millis idle_instance{250};         // an idle instance is parked after it, or ends
   Millis idle_template{14'400'000};  // the longest that a template without calls, or a parked instance, is kept
   int parked_most = 16;              // parked instances of one version
   bool prebuild = true;              // templates of deployed versions, before anybody calls

@@ -202,10 +202,35 @@ void build_ahead(const PoolState& pool, const NodeState& node, MonoTime now, con
                          node.memory_reserved + pool.template_bytes + pool.environment_bytes <= most;
 }
 
+// A function's rests tell of its last instance. One beside a busy or a parked one is kept for some seconds at least: else
+// calls that overlap would start it over and over.
+Duration keep_parked(const PoolState& pool, bool beside_others, const ScalingPolicy& policy) {
+  const bool longer = beside_others && pool.template_state != TemplateState::not_needed;
+  return longer ? std::max<Duration>(pool.keep_parked, policy.keep_beside) : pool.keep_parked;
+}
+
+// Until when something is kept that was last used then. Whose next call is due at a known time is kept for that time
+// alone.
+MonoTime kept_until(const PoolState& pool, MonoTime last_used, Duration keep, MonoTime now) {
+  if (!pool.next_call) return last_used + keep;
+  return now < pool.next_call->from ? last_used : pool.next_call->until;
+}
+
+// Who is called by the clock has its template built just before.
+void build_for_next_call(const PoolState& pool, const NodeState& node, MonoTime now, Room& room, Decision& decision) {
+  if (!pool.next_call || pool.retired || pool.failures > 0 || now >= pool.next_call->until) return;
+  if (now < pool.next_call->from) return sooner(decision.look_again, pool.next_call->from);
+  if (template_missing(pool) && pool.waiting == 0 && !decision.build_ahead && node.owed_bytes == 0 &&
+      room.has(pool.template_bytes + pool.environment_bytes)) {
+    decision.start_template = true;
+  }
+}
+
 // The instance that is idle longest is parked if that spares a caller more than it costs, else it ends.
 void end_or_park(const PoolState& pool, const NodeState& node, MonoTime now, const ScalingPolicy& policy,
                  Decision& decision) {
-  const bool worth_it = pool.keep_parked > policy.idle_instance;
+  const Duration keep = keep_parked(pool, pool.idle + pool.busy + pool.parked > 1, policy);
+  const bool worth_it = pool.next_call ? now >= pool.next_call->from : keep > policy.idle_instance;
   if (worth_it && pool.parked < policy.parked_most && may_park(pool, pool.longest_idle_bytes, policy)) {
     // The budget for parked instances is a room of its own: those not used for longest give way.
     NodeState parked = node;
@@ -237,7 +262,8 @@ void end_unused(const PoolState& pool, const NodeState& node, MonoTime now, cons
     }
   }
   if (pool.parked > 0 && pool.waiting == 0) {
-    const MonoTime due = pool.longest_parked_since + pool.keep_parked;
+    const Duration keep = keep_parked(pool, pool.parked + pool.busy > 1, policy);
+    const MonoTime due = kept_until(pool, pool.longest_parked_since, keep, now);
     if (pool.retired) {
       decision.end_parked = pool.parked;
     } else if (now >= due) {
@@ -249,7 +275,7 @@ void end_unused(const PoolState& pool, const NodeState& node, MonoTime now, cons
   const bool unused = pool.waiting + pool.busy + pool.idle + pool.starting + pool.parked == 0;
   const bool is_provisioned = pool.provisioned > 0 && !pool.retired;  // and waits for room
   if (unused && !is_provisioned && pool.template_state == TemplateState::ready && decision.start == 0) {
-    const MonoTime due = pool.last_used + (pool.retired ? Duration{0} : pool.keep_template);
+    const MonoTime due = pool.retired ? now : kept_until(pool, pool.last_used, pool.keep_template, now);
     if (now >= due) {
       decision.end_template = true;
     } else {
@@ -332,6 +358,7 @@ Decision decide(const PoolState& pool, const NodeState& node, MonoTime now, cons
   if (decision.expire_first) return decision;
   start_ahead(pool, node, now, policy, room, decision);
   build_ahead(pool, node, now, policy, decision);
+  build_for_next_call(pool, node, now, room, decision);
   end_unused(pool, node, now, policy, decision);
   return decision;
 }

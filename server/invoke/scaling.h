@@ -16,9 +16,10 @@
 namespace sundog::invoke {
 
 struct ScalingPolicy {
-  Millis idle_instance{1'000};      // an instance that nobody used for so long is parked, or ends
+  Millis idle_instance{250};        // an instance that nobody used for so long is parked, or ends
   Millis keep_most{14'400'000};     // the longest that a parked instance or an unused template is kept
-  double worth = 600'000;           // megabyte-seconds that are well spent if they spare one second of waiting
+  double worth = 100'000;           // megabyte-seconds that are well spent if they spare one second of waiting
+  Millis keep_beside{10'000};       // the shortest that one beside others is kept parked, if any is
   int parked_most = 16;             // parked instances of one version; 0: none is ever parked
   int parked_percent = 25;          // of the node's memory, for all parked instances
   int largest_parked_percent = 50;  // of its full size: what holds more of its own is ended instead
@@ -35,6 +36,11 @@ struct ScalingPolicy {
   int builds_ahead = 1;            // templates of deployed versions that nobody waits for, at the same time
   int build_ahead_percent = 75;    // of the node's memory: beyond it none is built ahead
   Millis protection{5'000};        // a tenant above its share takes nothing that a poorer one used so lately
+};
+
+// A span of time, from its first moment to the one after its last.
+struct Window {
+  MonoTime from{}, until{};
 };
 
 enum class TemplateState { none, starting, ready, not_needed };
@@ -57,6 +63,7 @@ struct PoolState {
   int64_t environment_bytes =
       0;  // that its environment's template would take, which has to be started for the template
   Duration keep_parked{}, keep_template{};  // after the last use, by the function's rhythm
+  std::optional<Window> next_call;          // when it is due, if the function is called by the clock
   double late_starts = 0;  // starts that callers waited for because all instances were busy; halved every ten minutes
   Duration mean_run{};     // of the last invocations; 0: none has run yet
   std::optional<int> reserved_concurrency;

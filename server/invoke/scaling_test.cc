@@ -400,6 +400,9 @@ class Stage {
       const auto& rhythm = *function.rhythm;
       function.keep_parked = rhythm.keep(function.own_bytes, worth(function.start_time), policy_.keep_most);
       function.keep_template = rhythm.keep(pool.template_bytes, worth(function.init_time), policy_.keep_most);
+      const auto due = rhythm.next_call();
+      pool.next_call.reset();
+      if (due) pool.next_call = Window{pool.last_used + due->from, pool.last_used + due->until};
     }
     pool.keep_parked = function.keep_parked;
     pool.keep_template = function.keep_template;

@@ -63,6 +63,7 @@ int main(int count, char** words) {
   cli.add_option("--invocations", shape.invocations, "About so many")->check(CLI::PositiveNumber);
   cli.add_option("--per-environment", shape.per_environment, "Functions")->check(CLI::PositiveNumber);
   cli.add_option("--hours", raw.hours)->check(CLI::PositiveNumber);
+  cli.add_option("--warm-up-hours", shape.warm_up_hours, "Before them, not counted")->check(CLI::NonNegativeNumber);
   cli.add_option("--seed", shape.seed);
   cli.add_option("--nodes", options.nodes)->check(CLI::Range(1, 1000));
   cli.add_option("--node-gb", raw.node_gb, "Memory of each");

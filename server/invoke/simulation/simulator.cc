@@ -98,6 +98,7 @@ class Simulation {
   Pool& pool_on(int function, int node);
   Pool& route(int function);
   void plan_call(int function, double after);
+  void start_counting();
   void handle(const Event& event);
   void call(int function);
   void look(Pool& pool);
@@ -180,6 +181,8 @@ Tally Simulation::run() {
   const auto began = std::chrono::steady_clock::now();
   for (int i = 0; i < static_cast<int>(functions_.size()); ++i) plan_call(i, 0);
   const MonoTime end = MonoTime{} + in_duration(trace_.seconds());
+  const MonoTime first_counted = MonoTime{} + in_duration(trace_.warm_up_seconds());
+  bool counting = false;
   while (!events_.empty() && events_.top().at < end) {
     const Event event = events_.top();
     events_.pop();
@@ -190,6 +193,10 @@ Tally Simulation::run() {
     tally_.byte_seconds.environments += tally_.bytes_now.environments * passed;
     tally_.busy_byte_seconds += tally_.busy_bytes_now * passed;
     now_ = event.at;
+    if (!counting && now_ >= first_counted) {
+      counting = true;
+      start_counting();
+    }
     handle(event);
   }
   std::vector<double> cold;
@@ -200,6 +207,15 @@ Tally Simulation::run() {
   if (!cold.empty()) tally_.cold_share_of_functions_p75 = cold[cold.size() * 3 / 4];
   tally_.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return tally_;
+}
+
+// What was learned and what is there stays; what was counted is forgotten.
+void Simulation::start_counting() {
+  Tally fresh;
+  fresh.bytes_now = tally_.bytes_now;
+  fresh.busy_bytes_now = tally_.busy_bytes_now;
+  tally_ = fresh;
+  for (auto& one : functions_) one.calls = one.cold = 0;
 }
 
 void Simulation::handle(const Event& event) {
@@ -397,6 +413,9 @@ void Simulation::look(Pool& pool) {
     if (forks()) {
       if (state.idle + state.parked > 0) state.keep_parked = keep(pool, one.own_bytes, options_.fork_s);
       state.keep_template = keep(pool, options_.template_bytes, one.init_s);
+      state.next_call.reset();
+      const auto due = functions_[static_cast<size_t>(pool.function)].rhythm.next_call();
+      if (due) state.next_call = Window{state.last_used + due->from, state.last_used + due->until};
     }
     const auto decision = decide(state, node_state(pool), now_, policy);
     act(pool, decision);

@@ -31,7 +31,7 @@ struct SimulationOptions {
   int64_t environment_bytes = 78LL << 20;
   int64_t template_bytes = 7LL << 20;  // a function's, beside its environment's
   double keep_alive_s = 600;
-  double environment_keep_s = 300;  // after the last template that was forked from it
+  double environment_keep_s = 2400;  // after the last template that was forked from it
 };
 
 Tally simulate(Trace& trace, const SimulationOptions& options);

@@ -82,7 +82,7 @@ Trace::Trace(const TraceOptions& options) : options_(options), random_(options.s
     runs_.emplace_back(random_.next());
   }
   left_in_burst_.assign(functions_.size(), 0);
-  if (options.shape != Shape::rare) scale(static_cast<double>(options.invocations) / seconds());
+  if (options.shape != Shape::rare) scale(static_cast<double>(options.invocations) / (options.hours * 3600));
   for (auto& one : functions_) {
     if (options.shape == Shape::rare) one.rate /= kDay;
   }

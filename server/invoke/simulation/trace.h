@@ -26,7 +26,8 @@ struct TraceOptions {
   int functions = 10'000;
   int64_t invocations = 10'000'000;  // about
   double hours = 24;
-  int per_environment = 40;  // functions over one environment, on average
+  double warm_up_hours = 24;  // before them, with as many calls; not counted
+  int per_environment = 40;   // functions over one environment, on average
   uint64_t seed = 1;
 };
 
@@ -48,7 +49,8 @@ class Trace {
   explicit Trace(const TraceOptions& options);
 
   const std::vector<FunctionTraits>& functions() const { return functions_; }
-  double seconds() const { return options_.hours * 3600; }
+  double warm_up_seconds() const { return options_.warm_up_hours * 3600; }
+  double seconds() const { return warm_up_seconds() + options_.hours * 3600; }
   int environments() const { return environments_; }
   // The first call after `now`, in seconds; at or after seconds(): none any more.
   double next_call(int function, double now);
