@@ -202,8 +202,8 @@ void build_ahead(const PoolState& pool, const NodeState& node, MonoTime now, con
                          node.memory_reserved + pool.template_bytes + pool.environment_bytes <= most;
 }
 
-// A function's rests tell of its last instance. One beside a busy or a parked one is kept for some seconds at least: else
-// calls that overlap would start it over and over.
+// A function's rests tell of its last instance. One beside a busy or a parked one is kept for some seconds at least:
+// else calls that overlap would start it over and over.
 Duration keep_parked(const PoolState& pool, bool beside_others, const ScalingPolicy& policy) {
   const bool longer = beside_others && pool.template_state != TemplateState::not_needed;
   return longer ? std::max<Duration>(pool.keep_parked, policy.keep_beside) : pool.keep_parked;
