@@ -45,15 +45,36 @@ bool writable(const Path& cgroup) {
   return true;
 }
 
-// systemd says so to who may write anywhere. A user's own, out of which root may come by sudo, is not root's.
-bool given_to_root(const Path& cgroup) {
+// systemd's manager of the machine says so on the cgroup. A user's own, out of which root may come by sudo, is not
+// root's.
+bool marked(const Path& cgroup) {
   struct stat status{};
-  if (stat(cgroup.c_str(), &status) != 0 || status.st_uid != 0) return false;
+  if (stat(cgroup.c_str(), &status) != 0 || status.st_uid != geteuid()) return false;
   for (const char* name : {"trusted.delegate", "user.delegate"}) {
     char value = 0;
     if (getxattr(cgroup.c_str(), name, &value, 1) == 1 && value == '1') return true;
   }
   return false;
+}
+
+// A user's manager leaves no mark, and all its units are the user's to write to. But it stops a unit that it has not
+// delegated when one process in it dies by its memory limit.
+bool user_s_manager_says_so(const std::string& unit) {
+  if (unit.find('\'') != unit.npos) return false;
+  FILE* pipe = popen(("systemctl --user show --property=Delegate --value '" + unit + "' 2>&1").c_str(), "re");
+  if (pipe == nullptr) return false;
+  char text[16] = {};
+  const bool said = fgets(text, sizeof(text), pipe) != nullptr && std::string_view(text).starts_with("yes");
+  pclose(pipe);
+  return said;
+}
+
+bool given(const Path& cgroup, bool from_the_root) {
+  if (marked(cgroup)) return true;
+  if (geteuid() == 0 && from_the_root) return false;
+  const std::string name = cgroup.filename();
+  const bool of_systemd = name.ends_with(".scope") || name.ends_with(".service");
+  return !of_systemd || (geteuid() != 0 && user_s_manager_says_so(name));
 }
 
 }  // namespace
@@ -66,8 +87,8 @@ Path delegated_cgroup(const Path& mounts, const Path& self) {
   std::error_code error;
   if (!std::filesystem::is_directory(own, error)) own = mount;  // the mount begins below the root
   const bool from_the_root = !std::filesystem::exists(mount / "cgroup.type", error);
-  if (from_the_root && (own == mount || (geteuid() == 0 && !given_to_root(own)))) return {};
-  return writable(own) ? own : Path();
+  if (from_the_root && own == mount) return {};
+  return writable(own) && given(own, from_the_root) ? own : Path();
 }
 
 Status make_room(const Path& cgroup) {

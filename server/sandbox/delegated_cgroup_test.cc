@@ -63,6 +63,17 @@ TEST_F(DelegatedCgroupTest, AContainersRootIsNotTheHierarchys) {
   EXPECT_EQ(found(), folder_ / "v2");
 }
 
+TEST_F(DelegatedCgroupTest, AUnitOfSystemdsThatIsNotDelegatedIsNotTaken) {
+  write("v2/cgroup.type", "domain\n");  // else root would not look
+  const Path unit = folder_ / "v2" / "user.slice" / "terminal-of-nobody.scope";
+  fs::create_directories(unit);
+  for (const char* file : {"cgroup.procs", "cgroup.subtree_control"}) write(unit / file, "");
+  write("self", "0::/user.slice/terminal-of-nobody.scope\n");
+  EXPECT_EQ(found(), Path());
+  if (setxattr(unit.c_str(), "user.delegate", "1", 1, 0) != 0) GTEST_SKIP() << "no such marks in this file system";
+  EXPECT_EQ(found(), unit);
+}
+
 TEST_F(DelegatedCgroupTest, ASecondServerFindsTheSame) {
   write("v2/cgroup.type", "domain\n");
   fs::create_directories(own() / "sundog.processes");
