@@ -31,7 +31,7 @@ struct Shared {
 };
 Shared* shared = nullptr;  // NOLINT(*-avoid-non-const-global-variables): malloc has no other way to it
 
-void count_allocation() {
+[[maybe_unused]] void count_allocation() {
   if (shared != nullptr && shared->counting != 0 && shared->counting == getpid()) ++shared->allocations;
 }
 
