@@ -116,7 +116,7 @@ TEST_P(CatalogContract, ScansByPrefixInOrderAndInPages) {
 }
 
 TEST_P(CatalogContract, EachRecordOfManyIsSeenOnce) {
-  constexpr int kMany = 2000;  // two whole pages
+  constexpr int kMany = 2000;  // whole pages
   std::vector<Write> writes;
   for (int i = 0; i < kMany; ++i) writes.push_back({"m/" + std::to_string(10'000 + i), i, kAnyRevision});
   EXPECT_OK(catalog_->commit(writes));

@@ -3,7 +3,7 @@
 namespace sundog::store {
 namespace {
 
-constexpr size_t kPage = 1000;
+constexpr size_t kPage = 250;  // records may be of many kilobytes: a page is what is held at a time
 
 }  // namespace
 
