@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -156,6 +157,19 @@ class Server:
             aws_secret_access_key=key["secret"] if key else self.secret,
             config=Config(retries={"max_attempts": 0}, read_timeout=120),
         )
+
+    def deploy(self, zipped: bytes, **more: object) -> str:
+        """Deploys `app.handler` and gives its name: usable at once, and Failed soon if its init is broken."""
+        name = f"f-{uuid.uuid4().hex[:12]}"
+        self.boto3().create_function(
+            FunctionName=name,
+            Runtime="python3.11",
+            Role="arn:aws:iam::000000000000:role/any",
+            Handler="app.handler",
+            Code={"ZipFile": zipped},
+            **more,
+        )
+        return name
 
     def cloud(self):
         """The SDK's connection."""

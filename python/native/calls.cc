@@ -4,37 +4,17 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <ctime>
 
 namespace sundog::native {
 namespace {
 
 constexpr uint8_t kInvoke = 2, kResult = 3;
-constexpr size_t kInvokeFixed = 36, kResultBytes = 24;
-constexpr uint64_t kOk = 1, kStreamed = 2, kCpuKnown = 4;
 
 int64_t read_clock(clockid_t clock) {
   timespec time{};
   clock_gettime(clock, &time);
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-}
-
-bool parse(Invocation& out) {
-  const std::string_view head = out.frame.head;
-  if (head.size() < kInvokeFixed) return false;
-  memcpy(&out.deadline_ms, head.data(), sizeof(out.deadline_ms));
-  memcpy(&out.memory_mb, head.data() + 8, sizeof(out.memory_mb));
-  size_t at = kInvokeFixed, length_at = 12;
-  for (auto* text : {&out.request_id, &out.arn, &out.name, &out.version, &out.client_context, &out.meta}) {
-    uint32_t length = 0;
-    memcpy(&length, head.data() + length_at, sizeof(length));
-    length_at += sizeof(length);
-    if (length > head.size() - at) return false;
-    *text = head.substr(at, length);
-    at += length;
-  }
-  return at == head.size();
 }
 
 }  // namespace
@@ -43,18 +23,16 @@ Read next_invocation(int socket, Invocation& out) {
   const Read outcome = read_lone_frame(socket, out.frame);
   for (const int fd : out.frame.fds) close(fd);
   if (outcome != Read::frame) return outcome;
-  if (out.frame.type == kInvoke && parse(out)) return Read::frame;
+  if (out.frame.type == kInvoke && sandbox::read_invoke(out.frame.head, out.header)) return Read::frame;
   errno = EPROTO;
   return Read::failed;
 }
 
 int write_result(int socket, const Result& result, std::string_view payload) {
-  char head[kResultBytes];
-  const uint64_t flags = (result.ok ? kOk : 0) | (result.streamed ? kStreamed : 0) | kCpuKnown;
-  memcpy(head, &flags, sizeof(flags));
-  memcpy(head + 8, &result.handler_ns, sizeof(result.handler_ns));
-  memcpy(head + 16, &result.cpu_ns, sizeof(result.cpu_ns));
-  return write_frame(socket, kResult, result.id, {head, sizeof(head)}, payload, {});
+  const unsigned flags =
+      (result.ok ? sandbox::kOk : 0U) | (result.streamed ? sandbox::kStreamed : 0U) | sandbox::kCpuKnown;
+  const auto head = sandbox::result_bytes(flags, result.handler_ns, result.cpu_ns);
+  return write_frame(socket, kResult, result.id, {head.data(), head.size()}, payload, {});
 }
 
 Watch now() {

@@ -8,14 +8,13 @@
 #include <string_view>
 
 #include "frames.h"
+#include "sandbox/call_layout.h"
 
 namespace sundog::native {
 
 struct Invocation {
-  Frame frame;  // what the texts below point into
-  int64_t deadline_ms = 0;
-  uint32_t memory_mb = 0;
-  std::string_view request_id, arn, name, version, client_context, meta;
+  Frame frame;  // what the header points into
+  sandbox::InvokeHeader header;
 };
 
 // The next frame as an invocation; descriptors that came along are closed. failed with EPROTO: it is another frame.

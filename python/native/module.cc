@@ -155,10 +155,11 @@ PyObject* next_invocation(PyObject*, PyObject* arguments) {
   if (outcome == sundog::native::Read::end) return Py_BuildValue("");
   const auto began = sundog::native::now();
   return Py_BuildValue("(Iy#NLNNNINNLL)", unsigned(call.frame.id), call.frame.raw.data(),
-                       Py_ssize_t(call.frame.raw.size()), text(call.request_id),
-                       static_cast<long long>(call.deadline_ms), text(call.arn), text(call.name), text(call.version),
-                       unsigned(call.memory_mb), text(call.client_context), text(call.meta),
-                       static_cast<long long>(began.wall_ns), static_cast<long long>(began.cpu_ns));
+                       Py_ssize_t(call.frame.raw.size()), text(call.header.request_id),
+                       static_cast<long long>(call.header.deadline_ms), text(call.header.arn), text(call.header.name),
+                       text(call.header.version), unsigned(call.header.memory_mb), text(call.header.client_context),
+                       text(call.header.meta), static_cast<long long>(began.wall_ns),
+                       static_cast<long long>(began.cpu_ns));
 }
 
 PyObject* answer(PyObject*, PyObject* arguments) {

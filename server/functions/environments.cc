@@ -93,8 +93,13 @@ class StoredEnvironments final : public Environments {
 
   Status load() {
     return store::each_record(catalog_, kPrefix, [this](const store::Record& record) -> Result<bool> {
-      SUNDOG_TRY(environment, environment_from(record.value));
-      adopt(std::move(environment));
+      auto environment = environment_from(record.value);
+      if (!environment.ok()) {
+        return fail(environment.error().code,
+                    "The record " + record.key + " cannot be read: " + environment.error().message,
+                    "Put back the data folder's catalog from a backup; nothing was changed.");
+      }
+      adopt(*std::move(environment));
       return true;
     });
   }

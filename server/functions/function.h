@@ -68,6 +68,8 @@ struct Version {
   std::string arn() const;  // arn:aws:lambda:local:000000000000:function:NAME[:VERSION]
   // Names the exact bytes and settings that run: instances of one identity are interchangeable.
   std::string identity() const;  // tenant/name/version@revision
+  // The user's init code failed when it was tried last; it is tried again, and may work then.
+  bool failed_at_init() const { return state == State::failed && state_reason_code.starts_with("FunctionError."); }
 };
 using VersionPtr = std::shared_ptr<const Version>;
 

@@ -427,7 +427,9 @@ Status StoredFunctions::load() {
     auto state = load_function(catalog_, key.first, key.second, options_.folder);
     if (!state.ok()) {
       const auto& error = state.error();
-      return fail(error.code, "The record of function \"" + rest + "\" cannot be read: " + error.message, error.hint);
+      return fail(
+          error.code, "The record of function \"" + rest + "\" cannot be read: " + error.message,
+          error.hint.empty() ? "Put back the data folder's catalog from a backup; nothing was changed." : error.hint);
     }
     loaded->functions[key] = std::make_shared<const FunctionState>(*std::move(state));
     return true;

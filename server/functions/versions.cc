@@ -24,11 +24,6 @@ std::string_view init_code(const sandbox::InitFailure& failure) {
   return "FunctionError.RuntimeInitError";
 }
 
-// The user's init code failed when it was tried last; it is tried again, and may work then.
-bool failed_at_init(const Version& version) {
-  return version.state == State::failed && version.state_reason_code.starts_with("FunctionError.");
-}
-
 bool waits_for(const Version& version, const std::string& environment_id) {
   return version.config.environment_id == environment_id &&
          (version.state == State::pending || version.update != UpdateStatus::successful ||
@@ -64,7 +59,7 @@ Version StoredFunctions::publish_latest(FunctionState& state, std::vector<store:
   version.last_modified = clock_.wall();
   // A version published in the middle of an update has none of its own to wait for but that of its state.
   if (version.update == UpdateStatus::in_progress) version.state = State::pending;
-  if (failed_at_init(version)) {
+  if (version.failed_at_init()) {
     version.state = State::active;
     version.state_reason.clear();
     version.state_reason_code.clear();
@@ -93,7 +88,7 @@ Result<Version> StoredFunctions::publish(const std::string& tenant, const std::s
                       latest.code_sha256 + "). Please try again with the CodeSHA256 in $LATEST.");
     }
     SUNDOG_CHECK(check_settled(state));
-    const bool can_run = latest.state == State::active || failed_at_init(latest);
+    const bool can_run = latest.state == State::active || latest.failed_at_init();
     if (can_run && latest.update == UpdateStatus::successful) return done;
     return fail(
         Code::conflict,

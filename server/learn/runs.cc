@@ -118,7 +118,7 @@ Status may_train(const functions::Version& version) {
     return fail(Code::conflict, "Function \"" + name + "\" is still being prepared", "Wait until its state is Active.");
   }
   // One whose init failed is begun all the same: it may have been killed, and what failed once may work now.
-  if (version.state == functions::State::failed && !version.state_reason_code.starts_with("FunctionError.")) {
+  if (version.state == functions::State::failed && !version.failed_at_init()) {
     return fail(Code::conflict, "Function \"" + name + "\" cannot run: " + version.state_reason);
   }
   return done;

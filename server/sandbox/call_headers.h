@@ -12,15 +12,9 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "sandbox/call_layout.h"
 
 namespace sundog::sandbox {
-
-struct InvokeHeader {
-  int64_t deadline_ms = 0;  // since 1970
-  uint32_t memory_mb = 0;
-  std::string_view request_id, arn, name, version;
-  std::string_view client_context, meta;  // JSON or empty
-};
 
 struct ResultHeader {
   bool ok = false;

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "sandbox/poll_loop.h"
+#include "sandbox/test_listener.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -18,28 +19,10 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// A listener on the host's loopback, as a function's would be in its own namespace.
-struct Listening {
-  UniqueFd fd{socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-  uint16_t port = 0;
-
-  Listening() {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(listen(fd.get(), 16), 0);
-    socklen_t size = sizeof(address);
-    getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port = ntohs(address.sin_port);
-  }
-  std::string name() const { return "127.0.0.1:" + std::to_string(port); }
-};
-
 class EgressProxyTest : public ::testing::Test {
  protected:
   void serve(const std::vector<std::string>& allowed, EgressProxy::Options options = {}) {
-    Listening listening;
+    TestListener listening;
     port_ = listening.port;
     proxy_ = std::make_unique<EgressProxy>(loop_, Log::none(), options);
     way_ = proxy_->add(std::move(listening.fd), *EgressPolicy::parse(allowed), "test", "test/f:1");
@@ -72,7 +55,7 @@ class EgressProxyTest : public ::testing::Test {
   std::string read_all(const UniqueFd& from) {
     return read_until(from, [](const std::string&) { return false; });
   }
-  UniqueFd accept_from(const Listening& target) {
+  UniqueFd accept_from(const TestListener& target) {
     UniqueFd peer;
     loop_.run_until([&] {
       peer = UniqueFd(accept4(target.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -88,7 +71,7 @@ class EgressProxyTest : public ::testing::Test {
 };
 
 TEST_F(EgressProxyTest, ATunnelPassesBothWaysAndEndsOneByOne) {
-  const Listening target;
+  const TestListener target;
   serve({target.name()});
   const auto client = dial("CONNECT " + target.name() + " HTTP/1.1\r\n\r\nhello");
   const auto peer = accept_from(target);
@@ -116,7 +99,7 @@ TEST_F(EgressProxyTest, ATunnelPassesBothWaysAndEndsOneByOne) {
 }
 
 TEST_F(EgressProxyTest, APlainRequestIsForwardedOnce) {
-  const Listening target;
+  const TestListener target;
   serve({target.name()});
   const auto client = dial("GET http://" + target.name() + "/x HTTP/1.1\r\nProxy-Connection: keep-alive\r\n\r\n");
   const auto peer = accept_from(target);
@@ -129,7 +112,7 @@ TEST_F(EgressProxyTest, APlainRequestIsForwardedOnce) {
 }
 
 TEST_F(EgressProxyTest, RefusesWithAReason) {
-  const Listening target, other;
+  const TestListener target, other;
   serve({target.name(), "0.0.0.0/0:*", "localhost:*", "no-such-host.invalid"});
   const auto refusal = [&](const std::string& host) { return read_all(dial("CONNECT " + host + " HTTP/1.1\r\n\r\n")); };
   EXPECT_THAT(refusal("api.example.com:443"), AllOf(StartsWith("HTTP/1.1 403 "), EndsWith("list does not hold it.\n")));
@@ -145,7 +128,7 @@ TEST_F(EgressProxyTest, RefusesWithAReason) {
 TEST_F(EgressProxyTest, NobodyThereIsToldSo) {
   std::string gone;
   {
-    const Listening target;
+    const TestListener target;
     gone = target.name();
   }
   serve({gone});
@@ -154,7 +137,7 @@ TEST_F(EgressProxyTest, NobodyThereIsToldSo) {
 }
 
 TEST_F(EgressProxyTest, NobodyWaitsWithoutEnd) {
-  const Listening target;
+  const TestListener target;
   serve({target.name()}, {.connections = 1, .head_limit = Millis{50}, .idle_limit = Millis{50}});
   const auto slow = dial("CONNECT ");
   const auto next = dial("CONNECT " + target.name() + " HTTP/1.1\r\n\r\n");  // waits until there is room
@@ -163,7 +146,7 @@ TEST_F(EgressProxyTest, NobodyWaitsWithoutEnd) {
 }
 
 TEST_F(EgressProxyTest, AClientThatHasSaidItsLastIsNotKeptForLong) {
-  const Listening target;
+  const TestListener target;
   serve({target.name()}, {.last_limit = Millis{50}});
   const auto client = dial("CONNECT " + target.name() + " HTTP/1.1\r\n\r\n");
   const auto peer = accept_from(target);
@@ -188,13 +171,13 @@ TEST_F(EgressProxyTest, ARefusedClientHearsWhyHoweverMuchItSends) {
 }
 
 TEST_F(EgressProxyTest, ATenantHasHalfOfAllConnections) {
-  const Listening target;
+  const TestListener target;
   serve({target.name()}, {.all_connections = 2});
   const auto tunnel = "CONNECT " + target.name() + " HTTP/1.1\r\n\r\n";
   auto first = dial(tunnel);
   const auto peer = accept_from(target);
   const auto waits = dial(tunnel);
-  Listening other;
+  TestListener other;
   port_ = other.port;
   const auto others = proxy_->add(std::move(other.fd), *EgressPolicy::parse({target.name()}), "other", "other/f:1");
   const auto second = dial(tunnel);
@@ -225,7 +208,7 @@ TEST(EgressVariables, LeaveAProgramItsOwnLoopback) {
 }
 
 TEST_F(EgressProxyTest, AWayOutEndsWithItsHolder) {
-  const Listening target;
+  const TestListener target;
   serve({target.name()});
   const auto client = dial("CONNECT " + target.name() + " HTTP/1.1\r\n\r\n");
   const auto peer = accept_from(target);

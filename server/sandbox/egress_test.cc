@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "sandbox/sandbox_fixture.h"
+#include "sandbox/test_listener.h"
 
 namespace sundog::sandbox {
 namespace {
@@ -34,15 +35,9 @@ class EgressTest : public SandboxTest {
   void SetUp() override {
     SandboxTest::SetUp();
     if (IsSkipped()) return;
-    listener_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ASSERT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    ASSERT_EQ(listen(listener_.get(), 16), 0);
-    socklen_t size = sizeof(address);
-    getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    target_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    TestListener listening;
+    target_ = listening.name();
+    listener_ = std::move(listening.fd);
   }
   TemplateSpec let_out(const std::string& text) {
     auto spec = spec_of(text);

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-import uuid
 from collections.abc import Callable
 
 from harness import Server, eventually
@@ -15,23 +14,9 @@ UNTIL = "import os, time\nif time.time() < float(os.environ['FAILS_UNTIL']):\n  
 ECHO = "def handler(event, context):\n    return event\n"
 
 
-def create(server: Server, source: bytes, **more: object) -> str:
-    """Deploys `app.handler` and gives its name: usable at once, and Failed soon if its init is broken."""
-    name = f"i-{uuid.uuid4().hex[:12]}"
-    server.boto3().create_function(
-        FunctionName=name,
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Code={"ZipFile": source},
-        **more,
-    )
-    return name
-
-
 def test_failed_with_its_reason_then_active_again(server: Server, package: Callable[..., bytes]) -> None:
     client = server.boto3()
-    steady = create(server, package(app=ECHO))
+    steady = server.deploy(package(app=ECHO))
     wrong: list[object] = []
     over = threading.Event()
 
@@ -45,7 +30,7 @@ def test_failed_with_its_reason_then_active_again(server: Server, package: Calla
     other = threading.Thread(target=hammer)
     other.start()
     variables = {"FAILS_UNTIL": str(time.time() + FAILS_FOR)}
-    name = create(server, package(app=UNTIL + ECHO), Environment={"Variables": variables})
+    name = server.deploy(package(app=UNTIL + ECHO), Environment={"Variables": variables})
 
     def state() -> tuple[str, str]:
         found = client.get_function(FunctionName=name)["Configuration"]

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import base64
-import uuid
 from collections.abc import Callable
 
 from harness import Server, eventually
 
 ECHO = "import json\ndef handler(event, context):\n    return event\n"
 BROKEN = "raise RuntimeError('no model here')\n" + ECHO
-
-
-def deploy(server: Server, zipped: bytes, **more: object) -> str:
-    """Deploys `app.handler` and gives its name."""
-    name = f"p-{uuid.uuid4().hex[:12]}"
-    server.boto3().create_function(
-        FunctionName=name,
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Code={"ZipFile": zipped},
-        **more,
-    )
-    return name
 
 
 def fleet(server: Server) -> dict:
@@ -44,7 +29,7 @@ def test_the_first_call_finds_a_template_and_pays_for_no_init(
     fresh_server: Callable[..., Server], package: Callable[..., bytes]
 ) -> None:
     server = fresh_server().start()
-    first = deploy(server, package(app=ECHO))
+    first = server.deploy(package(app=ECHO))
     eventually(lambda: templates(server, first) == ["ready"], what="a template that nobody waits for")
     assert fleet(server)["instances"] == []
     answer = server.boto3().invoke(FunctionName=first, Payload=b"1", LogType="Tail")
@@ -55,7 +40,7 @@ def test_the_first_call_finds_a_template_and_pays_for_no_init(
     # Another start of the server builds what is deployed from then on, and nothing of before.
     assert server.stop() == 0
     server.start()
-    second = deploy(server, package(app=ECHO))
+    second = server.deploy(package(app=ECHO))
     eventually(lambda: templates(server, second) == ["ready"], what="the second one's template")
     assert templates(server, first) == []
     # A change has a template of its own; the old one's goes.
@@ -67,7 +52,7 @@ def test_the_first_call_finds_a_template_and_pays_for_no_init(
 
 
 def test_a_broken_init_shows_before_anybody_calls(server: Server, package: Callable[..., bytes]) -> None:
-    name = deploy(server, package(app=BROKEN))
+    name = server.deploy(package(app=BROKEN))
     client = server.boto3()
 
     def shown() -> dict:
@@ -89,7 +74,7 @@ def test_many_deploys_in_a_row_keep_to_the_memory(
     fresh_server: Callable[..., Server], package: Callable[..., bytes]
 ) -> None:
     server = fresh_server("--memory-mb", "256").start()
-    names = [deploy(server, package(app=ECHO)) for _ in range(12)]
+    names = [server.deploy(package(app=ECHO)) for _ in range(12)]
     eventually(lambda: len(fleet(server)["templates"]) >= 3, within=60, what="some templates")
     seen = fleet(server)
     assert seen["memory_bytes"] <= 0.75 * seen["budget_bytes"]
@@ -101,7 +86,7 @@ def test_many_deploys_in_a_row_keep_to_the_memory(
 
 def test_it_can_be_switched_off(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
     server = fresh_server("--no-prebuild").start()
-    first, second = (deploy(server, package(app=ECHO)) for _ in range(2))
+    first, second = (server.deploy(package(app=ECHO)) for _ in range(2))
     assert fleet(server)["to_build"] == 0
     assert server.boto3().invoke(FunctionName=second, Payload=b"7")["Payload"].read() == b"7"
     assert templates(server, first) == []

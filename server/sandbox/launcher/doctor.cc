@@ -72,7 +72,7 @@ Limits try_cell(Cgroups& cgroups) {
   cgroups.end();
   if (error == 0) {
     if (cgroups.version() == 2 && !entered_at_once())
-      detail += "; mount -o remount,favordynmods /sys/fs/cgroup makes a start from zero some 10 ms faster";
+      detail += "; mount -o remount,favordynmods /sys/fs/cgroup spares each start from zero a wait of milliseconds";
     return {all, detail};
   }
   return {false, detail + ", but " + why + ": " + strerror(error)};
