@@ -215,6 +215,14 @@ def test_deploy_a_script(tmp_path: Path) -> None:
     assert "no Python file" in run(fake, "functions", "deploy", str(tmp_path)).stderr
 
 
+@pytest.mark.parametrize("length", [20, 40, 60, 100])
+def test_an_error_that_a_program_reads_is_not_broken_into_lines(tmp_path: Path, length: int) -> None:
+    folder = tmp_path / ("f" * length)
+    folder.mkdir()
+    said = run(FakeServer({}), "functions", "deploy", str(folder)).stderr
+    assert f"{folder} is no Python file." in said.splitlines()[0]
+
+
 def test_up_execs_the_server_with_everything_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 

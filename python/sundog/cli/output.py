@@ -49,7 +49,7 @@ def out() -> Console:
 
 
 def err() -> Console:
-    return Console(file=sys.stderr, highlight=False)
+    return Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty(), highlight=False)
 
 
 def as_json_value(value: Any) -> Any:
