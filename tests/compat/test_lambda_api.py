@@ -418,6 +418,16 @@ def test_what_the_handler_raises_comes_back(client: Any, make: Callable[..., str
     assert "about to fail" in base64.b64decode(answer["LogResult"]).decode()
 
 
+def test_a_stack_is_as_awslambdaric_tells_it(client: Any, make: Callable[..., str]) -> None:
+    source = "def handler(event, context):\n    return 1 + inner(event)\n\ndef inner(event):\n    return event['a']['b'] + 2\n"
+    name = make(ZipFile=package(source))
+    error = json.loads(client.invoke(FunctionName=name, Payload='{"a": {}}')["Payload"].read())
+    assert [line.split(", ", 1)[1] for line in error["stackTrace"]] == [
+        "line 2, in handler\n    return 1 + inner(event)\n",
+        "line 5, in inner\n    return event['a']['b'] + 2\n",
+    ]
+
+
 def test_invocation_types(client: Any, make: Callable[..., str]) -> None:
     name = make()
     assert client.invoke(FunctionName=name, InvocationType="DryRun")["StatusCode"] == 204

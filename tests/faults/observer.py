@@ -6,6 +6,7 @@ killed stay: the kernel has them.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections import defaultdict
@@ -13,23 +14,34 @@ from dataclasses import dataclass, field
 
 # In a handler's module: `tell("begin", context)` first, `tell("end", context, began)` last. Needs the network `host`.
 TELL = """
-import os, socket, time
+import os, resource, socket, time
 _link = []
 def tell(word, context, began=None):
     if not _link:
         _link.append(socket.create_connection(("127.0.0.1", int(os.environ["OBSERVER"]))))
         _link[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     taken = 0 if began is None else time.perf_counter_ns() - began
-    _link[0].sendall(f"{word} {context.aws_request_id} {taken}\\n".encode())
+    aside = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    _link[0].sendall(f"{word} {context.aws_request_id} {taken} {aside}\\n".encode())
 """
+
+
+def stand_back() -> None:
+    """The calling thread takes a core only when nobody else wants it, so that it sets no handler aside."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 @dataclass
 class Seen:
-    """Of one request id: how often it began, and the milliseconds of those that came to their end, in order."""
+    """Of one request id: how often it began, and the milliseconds of those that came to their end, in order.
+
+    `set_aside`: how often the kernel gave its core to another between what the handler reads and what the runtime reads, as far as it is known:
+    before the handler's first reading and, once the instance's next call tells it, after its last.
+    """
 
     begun: int = 0
     took_ms: list[float] = field(default_factory=list)
+    set_aside: int = 0
 
 
 class Observer:
@@ -55,20 +67,26 @@ class Observer:
             reading.start()
 
     def _read(self, link: socket.socket) -> None:
+        stand_back()
+        last = ("", 0)  # of this instance: the request before, and the count at its end
         with link, link.makefile("rb") as lines:
             try:
                 for line in lines:
                     if line.endswith(b"\n"):
-                        self._note(*line.decode().split())
+                        last = self._note(*line.decode().split(), last=last)
             except OSError:
                 return  # reset: its instance was killed
 
-    def _note(self, word: str, request_id: str, taken: str) -> None:
+    def _note(self, word: str, request_id: str, taken: str, aside: str, *, last: tuple[str, int]) -> tuple[str, int]:
+        seen, count = self.seen[request_id], int(aside)
         with self._lock:
             if word == "begin":
-                self.seen[request_id].begun += 1
+                seen.begun += 1
+                for touched in {request_id, last[0]} - {""}:
+                    self.seen[touched].set_aside += count - last[1]
             else:
-                self.seen[request_id].took_ms.append(int(taken) / 1e6)
+                seen.took_ms.append(int(taken) / 1e6)
+        return request_id, count
 
     def close(self) -> None:
         """Once no instance lives any more: what they told is all read."""

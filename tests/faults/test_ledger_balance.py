@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from lambda_calls import FUNCTIONS, function_body
-from observer import TELL, Observer
+from observer import TELL, Observer, stand_back
 
 from harness import Server, eventually
 
@@ -146,6 +146,7 @@ class Callers:
             thread.join()
 
     def _work(self) -> None:
+        stand_back()
         link: http.client.HTTPConnection | None = None
         known: tuple[str, str] | None = None
         while task := self.plan.next():
@@ -228,7 +229,7 @@ def check_durations(callers: Callers, records: list[dict], observer: Observer) -
     """The handler's own time against the ledger's, which holds a little more: it ends when the answer is made.
 
     Of an answered call it is what the answer says, read as the handler's last act; of an event what the observer was told. On a
-    busy machine the kernel puts a process aside between two readings now and then: one in ten is let off.
+    busy machine the kernel sets a process aside between two readings now and then, and counts it: those few are let off.
     """
     booked_ms: dict[str, list[float]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record["ended_ms"]):
@@ -240,16 +241,18 @@ def check_durations(callers: Callers, records: list[dict], observer: Observer) -
         said = re.search(r"took (\d+)", callers.answered.get(request_id, ""))
         took = [int(said[1]) / 1e6] if said else seen.took_ms
         if len(booked) == len(took) == seen.begun:  # an event that a kill cut short has fewer of one
-            pairs += list(zip(booked, took, strict=True))
+            pairs += [(*pair, seen.set_aside) for pair in zip(booked, took, strict=True)]
     assert len(pairs) > 0.9 * sum(map(len, booked_ms.values()))
     assert not [pair for pair in pairs if pair[0] < pair[1]], "less was booked than the handler took"
     outside = [pair for pair in pairs if pair[0] - pair[1] > 1 + 0.01 * pair[1]]
-    assert len(outside) <= len(pairs) / 10, outside[:20]
+    unexplained = [pair for pair in outside if not pair[2]]
+    assert len(outside) <= len(pairs) / 20, outside[:20]
+    assert len(unexplained) <= len(pairs) / 200, unexplained
     limits_ms = {"hasty": 1000, "narrow": 10_000, "steady": 10_000, "other": 10_000}
     for record in records:
         rounded_up = record["handler_ms"] <= record["billed_ms"] < record["handler_ms"] + 1
         assert rounded_up or (record["outcome"] == "timeout" and record["billed_ms"] == limits_ms[record["function"]])
-    return f"{len(pairs) - len(outside)} of {len(pairs)} durations within 1 ms + 1 %"
+    return f"{len(pairs) - len(outside)} of {len(pairs)} durations within 1 ms + 1 %, {len(unexplained)} of the others not set aside by the kernel"
 
 
 def check_bill(server: Server, records: list[dict]) -> None:
@@ -274,7 +277,7 @@ def check_bill(server: Server, records: list[dict]) -> None:
 def balance(
     fresh_server: Callable[..., Server], package: Callable[..., bytes], *, count: int, kills: int, slow: int
 ) -> None:
-    threads = 8
+    threads = 2  # as many as the smallest machine has cores
     observer = Observer()
     server = fresh_server("--memory-mb", "400000").start()  # reserved, never used
     deploy(server, package, observer)

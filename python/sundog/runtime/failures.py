@@ -23,9 +23,12 @@ class InitFault(Exception):
 
 
 def stack_of(trace: TracebackType | None) -> list[str]:
-    """The user's frames, outermost first; ours and those of the import machinery are left out."""
+    """The user's frames, outermost first; ours and those of the import machinery are left out.
+
+    As awslambdaric shows them: without the columns, whose marks would also parse each line and import `ast` for it.
+    """
     frames = [
-        frame
+        (frame.filename, frame.lineno or 0, frame.name, frame.line)
         for frame in traceback.extract_tb(trace)
         if not frame.filename.startswith((_OWN, "<frozen importlib")) and "/importlib/" not in frame.filename
     ]
