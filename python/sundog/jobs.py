@@ -75,6 +75,7 @@ class Jobs:
         return parse_job(self._transport.call(get_job_request(job_id)))
 
     def list(self) -> Iterator[Job]:
+        """Every job without its result, the newest first; asks for a page of them when it gets there."""
         return (parse_job(job) for job in items(self._transport, "/v1/jobs"))
 
     def cancel(self, job_id: str) -> None:

@@ -156,10 +156,7 @@ Json usage_json(const meter::UsageRecord& record, const meter::PricePlan& plan) 
 Result<Json> usage(const Call& call, const Billing& billing) {
   SUNDOG_TRY(span, span_of(call, billing.clock));
   SUNDOG_TRY(tenant, tenant_of(call));
-  SUNDOG_TRY(limit, call.query_int("limit", 100));
-  if (limit < 1 || limit > kUsageLimit) {
-    return fail(Code::invalid_argument, "\"limit\" is 1 to " + std::to_string(kUsageLimit) + ".");
-  }
+  SUNDOG_TRY(limit, call.query_limit(100, kUsageLimit));
   const std::string_view after = call.query("after");
   std::deque<meter::UsageRecord> last;
   bool found = after.empty(), earlier = false;
@@ -169,7 +166,7 @@ Result<Json> usage(const Call& call, const Billing& billing) {
       return false;
     }
     last.push_back(record);
-    if (std::ssize(last) > limit) {
+    if (last.size() > limit) {
       last.pop_front();
       earlier = true;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <set>
+#include <utility>
 
 #include "data/data_jobs.h"
 #include "data/preprocess_settings.h"
@@ -17,15 +18,6 @@ constexpr Millis kLongestWait{30'000}, kCrowdedWait{500};
 
 Result<data::DatasetVersion> version_of(const data::Datasets& datasets, const Call& call) {
   return datasets.find(call.principal.tenant, call.param("name") + "@" + call.param("version"));
-}
-
-Result<int64_t> limit_of(const Call& call, int64_t fallback, int64_t most) {
-  SUNDOG_TRY(limit, call.query_int("limit", fallback));
-  if (limit < 1 || limit > most) {
-    return fail(Code::invalid_argument, "limit is " + std::to_string(limit) + ".",
-                "Between 1 and " + std::to_string(most) + ".");
-  }
-  return limit;
 }
 
 Result<Json> create_dataset(data::Jobs& jobs, const store::Blobs& blobs, const MayUseBlob& may_use, const Call& call) {
@@ -79,7 +71,7 @@ void answer_by_task(const CallPtr& call, invoke::Invoker& invoker, net::Loop& lo
 
 Result<invoke::Invocation> rows_invocation(const data::Datasets& datasets, const Call& call) {
   SUNDOG_TRY(version, version_of(datasets, call));
-  SUNDOG_TRY(limit, limit_of(call, 20, 1000));
+  SUNDOG_TRY(limit, call.query_limit(20));
   const std::string split(call.query("split"));
   Json blobs = Json::array();
   std::set<std::string> granted, splits;
@@ -87,7 +79,7 @@ Result<invoke::Invocation> rows_invocation(const data::Datasets& datasets, const
   for (const auto& shard : version.shards) {
     splits.insert(shard.split);
     if (!split.empty() && shard.split != split) continue;
-    if (rows >= limit) break;
+    if (std::cmp_greater_equal(rows, limit)) break;
     rows += shard.rows;
     blobs.push_back(shard.blob);
     granted.insert(shard.blob);
@@ -104,7 +96,7 @@ Result<invoke::Invocation> rows_invocation(const data::Datasets& datasets, const
 void quarantine_rows(const data::Datasets& datasets, invoke::Invoker& invoker, net::Loop& loop, const CallPtr& call) {
   const auto version = version_of(datasets, *call);
   if (!version.ok()) return reply_error(*call->responder, version.error(), ErrorShape::sundog);
-  const auto limit = limit_of(*call, 100, 1000);
+  const auto limit = call->query_limit();
   const auto after = call->query_int("after", 0);
   if (!limit.ok()) return reply_error(*call->responder, limit.error(), ErrorShape::sundog);
   if (!after.ok()) return reply_error(*call->responder, after.error(), ErrorShape::sundog);
@@ -167,15 +159,15 @@ Result<Json> get_job(const data::Jobs& jobs, std::atomic<int>& waiters, const Ca
 void add_job_routes(Router& router, data::Jobs& jobs) {
   const auto waiters = std::make_shared<std::atomic<int>>(0);
   router.json("GET", "/v1/jobs", Role::viewer, [&jobs](const CallPtr& call) -> Result<Json> {
-    SUNDOG_TRY(limit, limit_of(*call, 100, 1000));
-    SUNDOG_TRY(listed, jobs.list(call->principal.tenant, static_cast<size_t>(limit)));
+    SUNDOG_TRY(asked, call->list_query());
+    SUNDOG_TRY(page, jobs.list(call->principal.tenant, asked.after, asked.limit));
     Json items = Json::array();
-    for (const auto& job : listed) {
+    for (const auto& job : page.items) {
       Json one = job.to_json();
       one.erase("result");  // GET /v1/jobs/{id} has it
       items.push_back(std::move(one));
     }
-    return Json{{"items", std::move(items)}, {"next", ""}};
+    return Json{{"items", std::move(items)}, {"next", page.next}};
   });
   router.json("GET", "/v1/jobs/{id}", Role::viewer,
               [&jobs, waiters](const CallPtr& call) { return get_job(jobs, *waiters, *call); });
@@ -196,8 +188,8 @@ void add_data_routes(Router& router, data::Datasets& datasets, data::Jobs& jobs,
       [&, may_use = std::move(may_use)](const CallPtr& call) { return create_dataset(jobs, blobs, may_use, *call); },
       {}, 202);
   router.json("GET", "/v1/datasets", Role::viewer, [&](const CallPtr& call) -> Result<Json> {
-    SUNDOG_TRY(limit, limit_of(*call, 100, 1000));
-    return datasets.list(call->principal.tenant, std::string(call->query("after")), static_cast<size_t>(limit));
+    SUNDOG_TRY(asked, call->list_query());
+    return datasets.list(call->principal.tenant, asked.after, asked.limit);
   });
   router.json("GET", one, Role::viewer,
               [&](const CallPtr& call) { return datasets.describe(call->principal.tenant, call->param("name")); });

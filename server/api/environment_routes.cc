@@ -1,6 +1,7 @@
 #include "api/environment_routes.h"
 
 #include "functions/environment_records.h"
+#include "store/each_record.h"
 
 namespace sundog::api {
 namespace {
@@ -91,20 +92,22 @@ std::string asked_key(const std::string& tenant, const std::string& id) {
 }
 
 // The page of the tenant's environments that ?limit=&after= ask for; they are listed in order of id.
-Result<Json> page_of(const Call& call, const std::vector<Environment>& all, const store::Catalog& catalog) {
-  SUNDOG_TRY(limit, call.query_int("limit", 100));
-  const std::string_view after = call.query("after");
-  const int64_t most = std::clamp<int64_t>(limit, 1, 1000);
+Result<Json> page_of(const Call& call, const Environments& environments, const store::Catalog& catalog) {
+  SUNDOG_TRY(asked, call.list_query());
+  const std::string prefix = asked_key(call.principal.tenant, "");
   Json items = Json::array();
   std::string next;
-  for (const auto& environment : all) {
-    if (environment.id <= after || !catalog.get(asked_key(call.principal.tenant, environment.id)).ok()) continue;
-    if (static_cast<int64_t>(items.size()) == most) {
+  const auto add = [&](const store::Record& record) -> Result<bool> {
+    const auto environment = environments.get(record.key.substr(prefix.size()));
+    if (!environment.ok()) return true;
+    if (items.size() == asked.limit) {
       next = items.back()["id"].get<std::string>();
-      break;
+      return false;
     }
-    items.push_back(functions::environment_json(environment));
-  }
+    items.push_back(functions::environment_json(*environment));
+    return true;
+  };
+  SUNDOG_CHECK(store::each_record(catalog, prefix, add, prefix + asked.after, asked.limit + 1));
   return Json{{"items", std::move(items)}, {"next", next}};
 }
 
@@ -126,7 +129,7 @@ void add_environment_routes(Router& router, Environments& environments, store::C
     return functions::environment_json(environment);
   });
   router.json("GET", "/v1/environments", Role::viewer,
-              [&](const CallPtr& call) { return page_of(*call, environments.list(), catalog); });
+              [&](const CallPtr& call) { return page_of(*call, environments, catalog); });
   router.add("GET", "/v1/environments/{id}", Role::viewer,
              [&environments, waiting](const CallPtr& call) { get_environment(call, environments, *waiting); },
              {.run = Run::loop});

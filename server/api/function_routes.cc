@@ -125,10 +125,9 @@ void add_log_route(Router& router, functions::Functions& functions, FunctionLogs
         follower->start();
       });
     }
-    const auto limit = call->query_int("limit", 1000);
+    const auto limit = call->query_limit(1000, 10'000);
     if (!limit.ok()) return refuse(limit.error());
-    const auto most = static_cast<size_t>(std::clamp<int64_t>(*limit, 1, 10'000));
-    const auto lines = logs.read(call->principal.tenant, *function, *after, most);
+    const auto lines = logs.read(call->principal.tenant, *function, *after, *limit);
     if (!lines.ok()) return refuse(lines.error());
     call->responder->send(
         {.status = 200, .headers = {{"Content-Type", "application/x-ndjson"}}, .body = lines_of(*lines)});
@@ -138,9 +137,8 @@ void add_log_route(Router& router, functions::Functions& functions, FunctionLogs
 void add_dead_letter_routes(Router& router, functions::Functions& functions, store::Queue& queue) {
   router.json("GET", "/v1/functions/{name}/dead-letters", Role::viewer, [&](const CallPtr& call) -> Result<Json> {
     SUNDOG_TRY(function, own_function(*call, functions));
-    SUNDOG_TRY(limit, call->query_int("limit", 100));
+    SUNDOG_TRY(most, call->query_limit());
     SUNDOG_TRY(after, call->query_int("after", 0));
-    const auto most = static_cast<size_t>(std::clamp<int64_t>(limit, 1, 1000));
     SUNDOG_TRY(letters, queue.dead_letters(invoke::event_queue(call->principal.tenant, function), after, most));
     Json items = Json::array();
     for (const auto& letter : letters) items.push_back(dead_letter_json(letter));

@@ -254,19 +254,47 @@ Result<NewKey> Keys::create(const std::string& tenant, const std::string& label,
   return made;
 }
 
-std::vector<Key> Keys::list(std::string_view tenant) const {
-  std::vector<Key> keys;
+std::vector<Keys::EntryPtr> Keys::entries_of(std::string_view tenant) const {
+  std::vector<EntryPtr> entries;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [id, entry] : by_id_) {
-      if (!tenant.empty() && entry->key.tenant != tenant) continue;
-      keys.push_back(entry->key);
-      if (const int64_t used = entry->last_used; used > 0) keys.back().last_used = from_epoch_millis(used);
+      if (tenant.empty() || entry->key.tenant == tenant) entries.push_back(entry);
     }
   }
-  std::ranges::sort(keys,
-                    [](const Key& a, const Key& b) { return std::tie(a.created, a.id) < std::tie(b.created, b.id); });
+  std::ranges::sort(entries, [](const EntryPtr& a, const EntryPtr& b) {
+    return std::tie(a->key.created, a->key.id) < std::tie(b->key.created, b->key.id);
+  });
+  return entries;
+}
+
+Key Keys::shown(const Entry& entry) {
+  Key key = entry.key;
+  if (const int64_t used = entry.last_used; used > 0) key.last_used = from_epoch_millis(used);
+  return key;
+}
+
+std::vector<Key> Keys::list(std::string_view tenant) const {
+  std::vector<Key> keys;
+  for (const auto& entry : entries_of(tenant)) keys.push_back(shown(*entry));
   return keys;
+}
+
+Result<Keys::Page> Keys::page(std::string_view tenant, const std::string& after, size_t limit) const {
+  const auto entries = entries_of(tenant);
+  auto at = entries.begin();
+  if (!after.empty()) {
+    at = std::ranges::find_if(entries, [&](const EntryPtr& entry) { return entry->key.id == after; });
+    if (at == entries.end()) {
+      return fail(Code::invalid_argument, "after is \"" + after + "\", which is no key's id.",
+                  "It is the \"next\" of the page before.");
+    }
+    ++at;
+  }
+  Page page;
+  for (; at != entries.end() && page.items.size() < limit; ++at) page.items.push_back(shown(**at));
+  if (at != entries.end()) page.next = page.items.back().id;
+  return page;
 }
 
 Status Keys::revoke(const std::string& tenant, const std::string& id) {

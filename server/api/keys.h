@@ -64,6 +64,12 @@ class Keys {
 
   Result<NewKey> create(const std::string& tenant, const std::string& name, Role role);
   std::vector<Key> list(std::string_view tenant) const;  // "" for all tenants; by creation
+  // At most `limit` (1 or more) of them, behind the key `after`; invalid_argument if that is none of the tenant's.
+  struct Page {
+    std::vector<Key> items;
+    std::string next;
+  };
+  Result<Page> page(std::string_view tenant, const std::string& after, size_t limit) const;
   Status revoke(const std::string& tenant, const std::string& id);
 
   // On the first start makes an admin key and writes {"id","token","secret","url"} to <data>/client.json, mode 0600;
@@ -94,6 +100,8 @@ class Keys {
   void apply(const EntryPtr& entry);
   void forget(const std::string& catalog_key);
   EntryPtr find(std::string_view id) const;
+  std::vector<EntryPtr> entries_of(std::string_view tenant) const;  // as list()
+  static Key shown(const Entry& entry);
 
   store::Catalog& catalog_;
   Clock& clock_;

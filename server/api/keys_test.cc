@@ -94,6 +94,30 @@ TEST_F(KeysTest, ARevokedKeyProvesNothingAndIsStillListed) {
   }
 }
 
+TEST_F(KeysTest, AreListedPageByPage) {
+  std::vector<std::string> expected;
+  for (int i = 0; i < 5; ++i) {
+    expected.push_back(keys_->create("acme", "", Role::viewer)->key.id);
+    clock_.advance(Millis{10});
+  }
+  ASSERT_TRUE(keys_->create("other", "", Role::viewer).ok());
+  std::vector<std::string> listed;
+  std::string after;
+  do {
+    const auto page = keys_->page("acme", after, 2);
+    ASSERT_TRUE(page.ok());
+    EXPECT_LE(page->items.size(), 2U);
+    for (const auto& key : page->items) listed.push_back(key.id);
+    after = page->next;
+  } while (!after.empty());
+  EXPECT_EQ(listed, expected);
+  EXPECT_EQ(keys_->page("acme", "", 5)->next, "");
+  EXPECT_TRUE(keys_->page("nobody", "", 2)->items.empty());
+  EXPECT_EQ(keys_->page("", "", 10)->items.size(), 6U);
+  EXPECT_EQ(keys_->page("acme", "AKSDNOTTHERE", 2).error().code, Code::invalid_argument);
+  EXPECT_EQ(keys_->page("other", expected.front(), 2).error().code, Code::invalid_argument);
+}
+
 TEST_F(KeysTest, TheLastAdminKeyStays) {
   const auto first = keys_->create("acme", "one", Role::admin);
   ASSERT_TRUE(first.ok());

@@ -4,7 +4,6 @@ namespace sundog::api {
 namespace {
 
 constexpr int64_t kLongestWait = 30;
-constexpr int64_t kMostItems = 1000;
 
 Result<learn::NewRun> new_run(const Json& body) {
   learn::NewRun run;
@@ -21,11 +20,6 @@ Result<learn::NewRun> new_run(const Json& body) {
   run.parameters = body.value("parameters", Json::object());
   if (!run.parameters.is_object()) return fail(Code::invalid_argument, "\"parameters\" is an object");
   return run;
-}
-
-Result<size_t> limit_of(const Call& call) {
-  SUNDOG_TRY(limit, call.query_int("limit", 100));
-  return static_cast<size_t>(std::clamp<int64_t>(limit, 1, kMostItems));
 }
 
 // Holds no thread while it waits.
@@ -54,8 +48,8 @@ void add_study_routes(Router& router, learn::Studies& studies) {
     return studies.create(call->principal.tenant, body);
   });
   router.json("GET", "/v1/studies", Role::viewer, [&](const std::shared_ptr<Call>& call) -> Result<Json> {
-    SUNDOG_TRY(limit, limit_of(*call));
-    return studies.list(call->principal.tenant, std::string(call->query("after")), limit);
+    SUNDOG_TRY(asked, call->list_query());
+    return studies.list(call->principal.tenant, asked.after, asked.limit);
   });
   router.json("GET", "/v1/studies/{name}", Role::viewer, [&](const std::shared_ptr<Call>& call) {
     return studies.get(call->principal.tenant, call->param("name"));
@@ -90,9 +84,8 @@ void add_learn_routes(Router& router, learn::Runs& runs, learn::Studies& studies
       },
       {}, 202);
   router.json("GET", "/v1/runs", Role::viewer, [&](const std::shared_ptr<Call>& call) -> Result<Json> {
-    SUNDOG_TRY(limit, limit_of(*call));
-    SUNDOG_TRY(page, runs.list(call->principal.tenant, std::string(call->query("study")),
-                               std::string(call->query("after")), limit));
+    SUNDOG_TRY(asked, call->list_query());
+    SUNDOG_TRY(page, runs.list(call->principal.tenant, std::string(call->query("study")), asked.after, asked.limit));
     return Json{{"items", page.items}, {"next", page.next}};
   });
   router.add("GET", "/v1/runs/{id}", Role::viewer,

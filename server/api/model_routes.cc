@@ -60,8 +60,10 @@ void add_endpoint_routes(Router& router, models::Endpoints& endpoints, models::P
   router.json("GET", "/v1/models/{name}/endpoint", Role::viewer, [&](const CallPtr& call) {
     return endpoints.get(call->principal.tenant, call->param("name"), std::string(call->query("alias")));
   });
-  router.json("GET", "/v1/endpoints", Role::viewer,
-              [&](const CallPtr& call) { return endpoints.list(call->principal.tenant); });
+  router.json("GET", "/v1/endpoints", Role::viewer, [&](const CallPtr& call) -> Result<Json> {
+    SUNDOG_TRY(asked, call->list_query());
+    return endpoints.list(call->principal.tenant, asked.after, asked.limit);
+  });
   router.json(
       "POST", "/v1/models/{name}/predictions", Role::deployer,
       [&](const CallPtr& call) -> Result<Json> {
@@ -94,9 +96,8 @@ void predict(models::Endpoints& endpoints, invoke::Invoker& invoker, const CallP
 void add_model_routes(Router& router, models::Registry& registry, models::Endpoints& endpoints,
                       models::Predictions& predictions, invoke::Invoker& invoker) {
   router.json("GET", "/v1/models", Role::viewer, [&](const CallPtr& call) -> Result<Json> {
-    SUNDOG_TRY(limit, call->query_int("limit", 100));
-    return registry.list(call->principal.tenant, std::string(call->query("after")),
-                         static_cast<size_t>(std::clamp<int64_t>(limit, 1, 1000)));
+    SUNDOG_TRY(asked, call->list_query());
+    return registry.list(call->principal.tenant, asked.after, asked.limit);
   });
   router.json("GET", "/v1/models/{name}", Role::viewer,
               [&](const CallPtr& call) { return registry.describe(call->principal.tenant, call->param("name")); });

@@ -63,6 +63,27 @@ Result<int64_t> Call::query_int(std::string_view name, int64_t fallback) const {
   return value;
 }
 
+Result<size_t> Call::query_limit(int64_t fallback, int64_t most) const {
+  SUNDOG_TRY(limit, query_int("limit", fallback));
+  if (limit < 1 || limit > most) {
+    return fail(Code::invalid_argument, "limit is " + std::to_string(limit) + ".",
+                "Between 1 and " + std::to_string(most) + ".");
+  }
+  return static_cast<size_t>(limit);
+}
+
+Result<ListQuery> Call::list_query() const {
+  SUNDOG_TRY(limit, query_limit());
+  const std::string after(query("after"));
+  constexpr size_t kLongestCursor = 200;
+  constexpr std::string_view kOfNames = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:";
+  if (after.size() > kLongestCursor || after.find_first_not_of(kOfNames) != std::string::npos) {
+    return fail(Code::invalid_argument, "after is \"" + after.substr(0, 80) + "\", which no list answered as \"next\".",
+                "It is the \"next\" of the page before.");
+  }
+  return ListQuery{limit, after};
+}
+
 Result<Json> Call::json() const {
   if (request.body.empty()) return Json::object();
   auto json = parse_json(request.body, "the request's body");

@@ -31,6 +31,12 @@ struct Principal {
   Role role = Role::viewer;
 };
 
+// What of a list is asked for: ?limit=&after=.
+struct ListQuery {
+  size_t limit = 100;
+  std::string after;  // the "next" of the page before; empty for the first
+};
+
 // One authenticated, authorised request on its way to a handler.
 struct Call {
   net::Request request;
@@ -42,6 +48,10 @@ struct Call {
   std::string param(std::string_view name) const;
   std::string_view query(std::string_view name) const { return request.query_value(name); }
   Result<int64_t> query_int(std::string_view name, int64_t fallback) const;
+  // ?limit=, and ?limit=&after= of the lists whose cursor is a name or an id. invalid_argument for a limit that is not
+  // 1 to `most`, and for an `after` that cannot be a cursor.
+  Result<size_t> query_limit(int64_t fallback = 100, int64_t most = 1000) const;
+  Result<ListQuery> list_query() const;
   Result<Json> json() const;  // the body; invalid_argument if it is not a JSON object; {} for an empty body
 };
 

@@ -91,6 +91,24 @@ TEST(Call, ReadsNumbersFromTheQuery) {
   EXPECT_FALSE(call.query_int("huge", 1).ok());
 }
 
+TEST(Call, ReadsWhatOfAListIsAskedFor) {
+  Call call;
+  EXPECT_EQ(call.list_query()->limit, 100U);
+  EXPECT_EQ(call.list_query()->after, "");
+  call.request.query = {{"limit", "1000"}, {"after", "risk-1.b:live_2"}};
+  EXPECT_EQ(call.list_query()->limit, 1000U);
+  EXPECT_EQ(call.list_query()->after, "risk-1.b:live_2");
+  EXPECT_EQ(*call.query_limit(5, 10'000), 1000U);
+  for (const std::string bad : {"0", "-1", "1001", "ten", "1.5", "99999999999999999999"}) {
+    call.request.query = {{"limit", bad}};
+    EXPECT_EQ(call.list_query().error().code, Code::invalid_argument) << bad;
+  }
+  for (const auto& bad : {std::string("../t/x"), std::string("a b"), std::string("a\0b", 3), std::string(201, 'a')}) {
+    call.request.query = {{"after", bad}};
+    EXPECT_EQ(call.list_query().error().code, Code::invalid_argument) << bad;
+  }
+}
+
 TEST(Roles, HaveNamesInOrder) {
   for (const auto role : {Role::viewer, Role::invoker, Role::deployer, Role::admin}) {
     EXPECT_EQ(*role_from(name(role)), role);

@@ -50,9 +50,11 @@ void add_key_routes(Api& api) {
   auto& router = api.router();
   router.json("POST", "/v1/keys", Role::admin, [&keys](const CallPtr& call) { return create_key(*call, keys); });
   router.json("GET", "/v1/keys", Role::admin, [&keys](const CallPtr& call) -> Result<Json> {
+    SUNDOG_TRY(asked, call->list_query());
+    SUNDOG_TRY(page, keys.page(visible_tenant(*call), asked.after, asked.limit));
     Json items = Json::array();
-    for (const auto& key : keys.list(visible_tenant(*call))) items.push_back(to_json(key));
-    return Json{{"items", std::move(items)}, {"next", ""}};
+    for (const auto& key : page.items) items.push_back(to_json(key));
+    return Json{{"items", std::move(items)}, {"next", page.next}};
   });
   router.json("DELETE", "/v1/keys/{id}", Role::admin, [&keys](const CallPtr& call) -> Result<Json> {
     SUNDOG_CHECK(keys.revoke(visible_tenant(*call), call->param("id")));

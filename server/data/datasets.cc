@@ -159,9 +159,11 @@ Result<std::vector<store::Record>> StoredDatasets::version_records(const std::st
 
 Result<Json> StoredDatasets::describe(const std::string& tenant, const std::string& dataset) const {
   SUNDOG_TRY(head, dataset_record(tenant, dataset));
-  SUNDOG_TRY(records, version_records(tenant, dataset));
   Json versions = Json::array();
-  for (const auto& record : records) versions.push_back(record.value.value("version", 0));
+  SUNDOG_CHECK(store::each_record(catalog_, root(tenant) + dataset + "@", [&](const store::Record& record) {
+    versions.push_back(record.value.value("version", 0));
+    return true;
+  }));
   return Json{{"name", dataset},
               {"created", head.value.value("created", "")},
               {"label", head.value.value("label", "")},

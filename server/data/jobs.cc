@@ -1,5 +1,7 @@
 #include "data/jobs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
@@ -16,6 +18,12 @@ namespace sundog::data {
 namespace {
 
 constexpr auto kKept = std::chrono::hours(24 * 30);  // ended jobs are forgotten after it
+
+// Begins with the time that is left until the digits end, so that a scan finds the newest first.
+std::string new_job_id(WallTime now) {
+  constexpr int64_t kEnd = (int64_t{1} << 44) - 1;  // the year 2527
+  return fmt::format("job-{:011x}{}", kEnd - epoch_millis(now), id_digits(6));
+}
 
 std::string job_key(const std::string& tenant, const std::string& id) {
   return "jobs/" + tenant + "/" + id;
@@ -69,7 +77,7 @@ class StoredJobs final : public Jobs {
   Result<Job> submit(const std::string& tenant, const std::string& kind, Json arguments) override;
   Result<Job> get(const std::string& tenant, const std::string& id) const override;
   Result<Job> wait(const std::string& tenant, const std::string& id, Millis wait) const override;
-  Result<std::vector<Job>> list(const std::string& tenant, size_t limit) const override;
+  Result<JobPage> list(const std::string& tenant, const std::string& after, size_t limit) const override;
   Status cancel(const std::string& tenant, const std::string& id) override;
   Status start() override;
   void ask_to_stop() override;
@@ -123,13 +131,13 @@ void StoredJobs::enqueue(Job job) {
 Result<Job> StoredJobs::submit(const std::string& tenant, const std::string& kind, Json arguments) {
   if (!handlers_.contains(kind)) return fail(Code::invalid_argument, "There is no kind of job \"" + kind + "\".");
   Job job;
-  job.id = short_id("job");
+  job.created = clock_.wall();
+  job.id = new_job_id(job.created);
   job.tenant = tenant;
   job.kind = kind;
   job.state = "queued";
   job.arguments = std::move(arguments);
   job.progress = {{"done", 0}, {"total", 0}, {"note", "waiting"}};
-  job.created = clock_.wall();
   SUNDOG_CHECK(catalog_.put(job_key(tenant, job.id), record_of(job), store::kAbsent));
   kill_point("jobs.submitted");
   const std::lock_guard lock(mutex_);
@@ -174,21 +182,26 @@ Result<Job> StoredJobs::wait(const std::string& tenant, const std::string& id, M
   return current(tenant, id);
 }
 
-Result<std::vector<Job>> StoredJobs::list(const std::string& tenant, size_t limit) const {
-  std::vector<Job> out;
-  SUNDOG_CHECK(store::each_record(catalog_, "jobs/" + tenant + "/", [&](const store::Record& record) {
-    out.push_back(job_from(record.value));
+Result<JobPage> StoredJobs::list(const std::string& tenant, const std::string& after, size_t limit) const {
+  JobPage page;
+  const auto add = [&](store::Record& record) {
+    if (page.items.size() == limit) {
+      page.next = page.items.back().id;
+      return false;
+    }
+    for (const auto* large : {"arguments", "result"}) record.value.erase(large);
+    page.items.push_back(job_from(record.value));
     return true;
-  }));
-  std::sort(out.begin(), out.end(),
-            [](const Job& a, const Job& b) { return a.created != b.created ? a.created > b.created : a.id > b.id; });
-  if (out.size() > limit) out.resize(limit);
-  for (auto& job : out) {
+  };
+  const auto from = after.empty() ? "" : job_key(tenant, after);
+  SUNDOG_CHECK(store::each_record(catalog_, job_key(tenant, ""), add, from, limit + 1));
+  for (auto& job : page.items) {
     if (is_over(job.state)) continue;
     SUNDOG_TRY(now, current(tenant, job.id));
+    now.arguments = now.result = nullptr;
     job = std::move(now);
   }
-  return out;
+  return page;
 }
 
 Status StoredJobs::cancel(const std::string& tenant, const std::string& id) {

@@ -31,6 +31,11 @@ struct Job {
   Json to_json() const;  // the Job of protocol/api.md
 };
 
+struct JobPage {
+  std::vector<Job> items;  // without arguments and result, of which one alone may be 1 MB
+  std::string next;        // where the next page goes on; empty at the end
+};
+
 class JobContext {
  public:
   virtual ~JobContext() = default;
@@ -58,7 +63,8 @@ class Jobs {
   virtual Result<Job> get(const std::string& tenant, const std::string& id) const = 0;
   // Returns once state or progress differs from what it was at the call, or after `wait`.
   virtual Result<Job> wait(const std::string& tenant, const std::string& id, Millis wait) const = 0;
-  virtual Result<std::vector<Job>> list(const std::string& tenant, size_t limit) const = 0;
+  // At most `limit` (1 or more), the newest first, behind the job with the id `after`; reads no more than those.
+  virtual Result<JobPage> list(const std::string& tenant, const std::string& after, size_t limit) const = 0;
   virtual Status cancel(const std::string& tenant, const std::string& id) = 0;
   virtual Status start() = 0;  // takes up what an earlier server left
   // Running handlers see cancelled(); their jobs stay queued for the next start. ask_to_stop() does not wait for them,

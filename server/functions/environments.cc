@@ -68,14 +68,6 @@ class StoredEnvironments final : public Environments {
     return fail(Code::not_found, "No environment \"" + id.substr(0, 64) + "\".", "POST /v1/environments makes one.");
   }
 
-  std::vector<Environment> list() const override {
-    const std::lock_guard lock(mutex_);
-    std::vector<Environment> all;
-    all.reserve(environments_.size());
-    for (const auto& [id, environment] : environments_) all.push_back(environment);
-    return all;
-  }
-
   void on_built(std::function<void(const Environment&)> callback) override {
     const std::lock_guard lock(mutex_);
     callbacks_.push_back(std::move(callback));

@@ -45,7 +45,6 @@ class Environments {
   virtual ~Environments() = default;
   virtual Result<Environment> ensure(const std::string& python, std::vector<std::string> packages) = 0;
   virtual Result<Environment> get(const std::string& id) const = 0;  // memory only: may be called on the loop thread
-  virtual std::vector<Environment> list() const = 0;
   // Called (any thread) when a build ends, well or not.
   virtual void on_built(std::function<void(const Environment&)> callback) = 0;
   virtual Result<Path> python(const std::string& version) const = 0;  // "3.11" → interpreter

@@ -32,12 +32,6 @@ class FakeEnvironments final : public Environments {
     if (found != environments_.end()) return found->second;
     return fail(Code::not_found, "No environment \"" + id + "\".");
   }
-  std::vector<Environment> list() const override {
-    const std::lock_guard lock(mutex_);
-    std::vector<Environment> all;
-    for (const auto& [id, environment] : environments_) all.push_back(environment);
-    return all;
-  }
   void on_built(std::function<void(const Environment&)> callback) override {
     const std::lock_guard lock(mutex_);
     callbacks_.push_back(std::move(callback));

@@ -117,7 +117,6 @@ class FakeEnvironments final : public functions::Environments {
     if (found == known.end()) return fail(Code::not_found, "No environment \"" + id + "\".");
     return found->second;
   }
-  std::vector<functions::Environment> list() const override { return {}; }
   void on_built(std::function<void(const functions::Environment&)>) override {}
   Result<Path> python(const std::string& version) const override {
     if (version != "3.11") return fail(Code::unavailable, "This machine has no Python " + version + ".");

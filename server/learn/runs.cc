@@ -261,7 +261,8 @@ Result<RunPage> StoredRuns::list(const std::string& tenant, const std::string& s
     return true;
   };
   const auto from = after.empty() ? "" : run_key(tenant, after);
-  SUNDOG_CHECK(store::each_record(parts_.catalog, run_key(tenant, ""), add, from));
+  const size_t held = study.empty() ? limit + 1 : store::kRecordsHeld;
+  SUNDOG_CHECK(store::each_record(parts_.catalog, run_key(tenant, ""), add, from, held));
   return page;
 }
 

@@ -53,7 +53,7 @@ class StoredEndpoints final : public Endpoints {
   Result<data::Job> deploy(const std::string& tenant, const std::string& model, const Json& request) override;
   Result<Json> set_traffic(const std::string& tenant, const std::string& model, const Json& request) override;
   Result<Json> get(const std::string& tenant, const std::string& model, const std::string& alias) const override;
-  Result<Json> list(const std::string& tenant) const override;
+  Result<Json> list(const std::string& tenant, const std::string& after, size_t limit) const override;
   Status check_unused(const std::string& tenant, const std::string& model, int64_t version) const override;
   Result<Serving> serving(const std::string& tenant, const std::string& model, const std::string& version,
                           const std::string& alias) const override;
@@ -111,12 +111,24 @@ Result<Json> StoredEndpoints::get(const std::string& tenant, const std::string& 
   return shown_endpoint(*endpoint, name);
 }
 
-Result<Json> StoredEndpoints::list(const std::string& tenant) const {
-  Json items = Json::array();
-  const std::lock_guard lock(mutex_);
+// A cursor is "model:alias"; names have no colon.
+Result<Json> StoredEndpoints::list(const std::string& tenant, const std::string& after, size_t limit) const {
   const auto prefix = endpoint_key(tenant, "");
-  for (auto it = endpoints_.lower_bound(prefix); it != endpoints_.end() && it->first.starts_with(prefix); ++it) {
-    for (const auto& [alias, _] : (*it->second)["aliases"].items()) items.push_back(shown_endpoint(*it->second, alias));
+  const auto model = after.substr(0, after.find(':'));
+  const auto last = model.size() < after.size() ? after.substr(model.size() + 1) : "";
+  Json items = Json::array();
+  std::string cursor;
+  const std::lock_guard lock(mutex_);
+  auto it = endpoints_.lower_bound(prefix + model);
+  for (; it != endpoints_.end() && it->first.starts_with(prefix); ++it) {
+    const auto name = it->first.substr(prefix.size());
+    for (const auto& [alias, _] : (*it->second)["aliases"].items()) {
+      if (name == model && alias <= last) continue;
+      if (items.size() == limit) return Json{{"items", std::move(items)}, {"next", cursor}};
+      items.push_back(shown_endpoint(*it->second, alias));
+      cursor = name;
+      cursor.append(":").append(alias);
+    }
   }
   return Json{{"items", std::move(items)}, {"next", ""}};
 }

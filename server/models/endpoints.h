@@ -40,7 +40,8 @@ class Endpoints {
   // {"alias","weights":{"1":0.9,"2":0.1}}: model versions that were deployed; one or two; the sum is 1.
   virtual Result<Json> set_traffic(const std::string& tenant, const std::string& model, const Json& request) = 0;
   virtual Result<Json> get(const std::string& tenant, const std::string& model, const std::string& alias) const = 0;
-  virtual Result<Json> list(const std::string& tenant) const = 0;
+  // {"items","next"}: at most `limit` (1 or more) in order of model and alias, behind `after`, a "next".
+  virtual Result<Json> list(const std::string& tenant, const std::string& after, size_t limit) const = 0;
   // conflict if the model version gets traffic.
   virtual Status check_unused(const std::string& tenant, const std::string& model, int64_t version) const = 0;
   // `version` "" is the alias `alias`; `alias` "" is "live" or, without it, the first there is.

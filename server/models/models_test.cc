@@ -68,7 +68,7 @@ class FakeJobs final : public data::Jobs {
   }
   Result<data::Job> get(const std::string&, const std::string&) const override { return last; }
   Result<data::Job> wait(const std::string&, const std::string&, Millis) const override { return last; }
-  Result<std::vector<data::Job>> list(const std::string&, size_t) const override { return std::vector<data::Job>{}; }
+  Result<data::JobPage> list(const std::string&, const std::string&, size_t) const override { return data::JobPage{}; }
   Status cancel(const std::string&, const std::string&) override { return done; }
   Status start() override { return done; }
   void ask_to_stop() override {}
@@ -224,6 +224,29 @@ TEST_F(ModelsTest, TrafficMovesByWeightsAndSurvivesARestart) {
   EXPECT_EQ(endpoints_->serving(kTenant, "risk", "2", "")->qualifier, "2");
   EXPECT_EQ(endpoints_->serving(kTenant, "risk", "9", "").error().code, Code::not_found);
   EXPECT_EQ(endpoints_->serving("other", "risk", "", "").error().code, Code::not_found);
+}
+
+TEST_F(ModelsTest, EndpointsAreListedPageByPage) {
+  add("one");
+  for (const auto* alias : {"live", "canary", "next"}) ASSERT_TRUE(deploy(1, alias).ok());
+  ASSERT_TRUE(registry_->add_version(kTenant, "churn", artefact("two")).ok());
+  ASSERT_TRUE(endpoints_->deploy(kTenant, "churn", {{"version", 1}, {"alias", "live"}}).ok());
+  ASSERT_TRUE(jobs_->run_last().ok());
+  for (const size_t limit : {1, 2, 3, 4, 100}) {
+    std::vector<std::string> listed;
+    std::string after;
+    do {
+      const auto page = *endpoints_->list(kTenant, after, limit);
+      EXPECT_LE(page["items"].size(), limit);
+      for (const auto& item : page["items"])
+        listed.push_back(item["model"].get<std::string>() + ":" + item["alias"].get<std::string>());
+      after = page["next"];
+    } while (!after.empty());
+    EXPECT_EQ(listed, (std::vector<std::string>{"churn:live", "risk:canary", "risk:live", "risk:next"})) << limit;
+  }
+  EXPECT_EQ((*endpoints_->list(kTenant, "", 4))["next"], "");
+  EXPECT_EQ((*endpoints_->list(kTenant, "risk", 10))["items"].size(), 3U);
+  EXPECT_TRUE((*endpoints_->list("other", "", 10))["items"].empty());
 }
 
 TEST_F(ModelsTest, ADeployWithAWeightLeavesTheRestToWhatAnswersNow) {

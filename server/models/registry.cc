@@ -140,9 +140,12 @@ class StoredRegistry final : public Registry {
     SUNDOG_TRY(found, catalog_.scan(prefix, after.empty() ? "" : prefix + after, limit));
     Json items = Json::array();
     for (const auto& model : found) {
-      SUNDOG_TRY(versions, versions_of(tenant, model.value["name"]));
       Json numbers = Json::array();
-      for (const auto& version : versions) numbers.push_back(version["version"]);
+      SUNDOG_CHECK(
+          store::each_record(catalog_, version_prefix(tenant, model.value["name"]), [&](const store::Record& version) {
+            numbers.push_back(version.value["version"]);
+            return true;
+          }));
       items.push_back({{"name", model.value["name"]},
                        {"created", model.value["created"]},
                        {"latest", numbers.empty() ? Json() : numbers.back()},

@@ -1,22 +1,19 @@
 #include "store/each_record.h"
 
+#include <algorithm>
+
 namespace sundog::store {
-namespace {
-
-constexpr size_t kPage = 250;  // records may be of many kilobytes: a page is what is held at a time
-
-}  // namespace
-
 Status each_record(const Catalog& catalog, std::string_view prefix, const std::function<Result<bool>(Record&)>& act,
-                   std::string after) {
+                   std::string after, size_t held) {
+  const size_t most = std::clamp<size_t>(held, 1, kRecordsHeld);
   while (true) {
-    SUNDOG_TRY(page, catalog.scan(prefix, after, kPage));
+    SUNDOG_TRY(page, catalog.scan(prefix, after, most));
     for (auto& record : page) {
       after = record.key;
       SUNDOG_TRY(more, act(record));
       if (!more) return done;
     }
-    if (page.size() < kPage) return done;
+    if (page.size() < most) return done;
   }
 }
 

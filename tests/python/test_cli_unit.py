@@ -104,6 +104,7 @@ ANSWERS: dict[tuple[str, str], Any] = {
         ("endpoints list", "http://sundog.test/v2/models/risk/infer"),
         ("endpoints show risk", "90%"),
         ("jobs list", "job-1"),
+        ("jobs list --limit 1", "job-1"),
         ("jobs show job-1", "reading"),
     ],
 )

@@ -107,6 +107,20 @@ def test_a_job_that_takes_too_long_goes_on() -> None:
         jobs.wait("job-1", timeout=10)
 
 
+def test_jobs_are_listed_page_by_page_as_they_are_asked_for() -> None:
+    pages = {"": (["job-9", "job-8"], "job-8"), "job-8": (["job-7", "job-6"], "job-6"), "job-6": (["job-5"], "")}
+
+    def page(request: httpx.Request) -> object:
+        ids, following = pages[request.url.params.get("after", "")]
+        return {"items": [{**golden("job-running"), "id": name} for name in ids], "next": following}
+
+    server = FakeServer({("GET", "/v1/jobs"): page})
+    listed = server.cloud().jobs.list()
+    assert [next(listed).id for _ in range(3)] == ["job-9", "job-8", "job-7"]
+    assert sum(request.url.path == "/v1/jobs" for request in server.requests) == 2
+    assert [job.id for job in listed] == ["job-6", "job-5"]
+
+
 def test_preprocess() -> None:
     server = FakeServer(
         {("POST", "/v1/datasets/clients/versions/1/preprocess"): done("preprocess", {**VERSION, "version": 2})}

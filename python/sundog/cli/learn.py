@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Annotated, Any
 
@@ -131,9 +132,13 @@ def show_study(
 
 
 @jobs.command("list")
-def list_jobs(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """All jobs."""
-    found = list(cloud(context).jobs.list())
+def list_jobs(
+    context: typer.Context,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """All jobs, the newest first."""
+    found = list(itertools.islice(cloud(context).jobs.list(), limit))
     rows = [[j.id, j.kind, j.state, f"{j.done}/{j.total}", j.note, j.created[:19]] for j in found]
     show(found, as_json, ["job", "kind", "state", "progress", "", "created"], rows)
 

@@ -174,7 +174,7 @@ TEST_F(Preprocess, CancelsAndLeavesStoppedJobsForTheNextStart) {
   EXPECT_EQ(wait(second->id).state, "succeeded");
   EXPECT_EQ(jobs_->get("t", first->id)->state, "cancelled");
   EXPECT_EQ(jobs_->get("other", second->id).error().code, Code::not_found);
-  EXPECT_EQ(jobs_->list("t", 10)->size(), 2U);
+  EXPECT_EQ(jobs_->list("t", "", 10)->items.size(), 2U);
 }
 
 }  // namespace
