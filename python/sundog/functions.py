@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sundog.app import Environment, Function, Settings, check_name
+from sundog.app import Environment, Function, Network, Settings, check_name
 from sundog.environments import Environments, training_environment
 from sundog.errors import (
     Conflict,
@@ -378,11 +378,22 @@ class Functions:
         memory: int = 128,
         timeout: int = 30,
         environment: Environment | None = None,
+        network: Network = "none",
+        allow: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> DeployedFunction:
-        """Deploys a folder (or one .py file, or a zip) as Lambda takes it; `handler` is "module.function"."""
-        settings = Settings(memory, timeout, environment, "none", dict(variables or {}))
+        """Deploys a folder (or one .py file, or a zip) as Lambda takes it.
+
+        Args:
+            handler: "module.function".
+            network, allow: As of `App.function`: "egress" with a list of what may be reached.
+
+        Raises:
+            InvalidArgument: "egress" without a list, or a list without "egress".
+        """
+        entries = (allow,) if isinstance(allow, str) else tuple(allow)
+        settings = Settings(memory, timeout, environment, network, dict(variables or {}), allow=entries)
         self._deploy(check_name(name), package_folder(folder, handler), settings, environment, "function", progress)
         return DeployedFunction(self._transport, name)
 

@@ -7,6 +7,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,22 @@ def test_urllib_posts_more_than_any_buffer_holds(server: Server, echo: str) -> N
     assert deployed.remote(echo, 8_000_000) == 8_000_000
     with pytest.raises(sundog.FunctionError, match="403"):
         deployed.remote("127.0.0.1:1", 10)
+    deployed.delete()
+
+
+def test_a_folder_reaches_what_its_list_names(server: Server, echo: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import urllib.request\n"
+        "def handler(event, context):\n"
+        "    with urllib.request.urlopen(event, data=b'there', timeout=30) as answer:\n"
+        "        return answer.read().decode()\n"
+    )
+    functions, name = server.cloud().functions, f"out-{uuid.uuid4().hex[:8]}"
+    deployed = functions.deploy_folder(name, tmp_path, handler="app.handler", network="egress", allow=[echo])
+    assert deployed.invoke(f"http://{echo}/") == "there"
+    functions.deploy_folder(name, tmp_path, handler="app.handler", network="egress", allow=["api.example.com"])
+    with pytest.raises(sundog.FunctionError, match="refused"):  # the loopback host is its own again
+        deployed.invoke(f"http://{echo}/")
     deployed.delete()
 
 

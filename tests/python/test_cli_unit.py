@@ -216,6 +216,31 @@ def test_deploy_a_script(tmp_path: Path) -> None:
     assert "no Python file" in run(fake, "functions", "deploy", str(tmp_path)).stderr
 
 
+def test_deploy_a_folder_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def handler(event, context):\n    return event\n")
+    fake = FakeServer(
+        {
+            **ANSWERS,
+            ("GET", "/2015-03-31/functions/t-add"): httpx.Response(404, json={"Message": "none"}),
+            ("POST", "/2015-03-31/functions"): FUNCTION,
+        }
+    )
+    folder = ["functions", "deploy", str(tmp_path), "--name", "t-add", "--handler", "app.handler"]
+    egress = ["--network", "egress", "--allow", "api.example.com", "--allow", "*.example.org:443"]
+    assert "t-add" in run(fake, *folder, *egress).stdout
+    tags = {"sundog:network": "egress", "sundog:allow": "api.example.com,*.example.org:443"}
+    assert fake.bodies("POST", "/2015-03-31/functions")[0]["Tags"] == {"sundog:kind": "function", **tags}
+    for more, why in (
+        (["--allow", "api.example.com"], "is for network='egress'"),
+        (["--network", "egress"], "needs a list of what may be reached"),
+        (["--network", "all"], "none of none, egress, host"),
+    ):
+        refused = run(fake, *folder, *more)
+        assert refused.exit_code == 1
+        assert why in refused.stderr
+    assert "are for a folder" in run(fake, "functions", "deploy", "risk.py", *egress).stderr
+
+
 @pytest.mark.parametrize("length", [20, 40, 60, 100])
 def test_an_error_that_a_program_reads_is_not_broken_into_lines(tmp_path: Path, length: int) -> None:
     folder = tmp_path / ("f" * length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -158,6 +159,26 @@ def test_egress_and_its_list_go_together() -> None:
     ):
         with pytest.raises(errors.InvalidArgument, match=why):
             app.function(**more)(lambda: None)  # type: ignore[call-overload]
+
+
+def test_a_folder_has_its_way_out_by_the_same_names(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def handler(event, context): return event")
+    fake = server(answers={("GET", f"{ROOT}/t-add"): missing(), ("POST", ROOT): configuration()})
+    functions = fake.cloud().functions
+    functions.deploy_folder(
+        "t-add", tmp_path, handler="app.handler", network="egress", allow=["api.example.com", "*.a.org"]
+    )
+    functions.deploy_folder("t-add", tmp_path, handler="app.handler", network="egress", allow="api.example.com")
+    functions.deploy_folder("t-add", tmp_path, handler="app.handler")
+    assert [body["Tags"] for body in fake.bodies("POST", ROOT)] == [
+        {"sundog:kind": "function", "sundog:network": "egress", "sundog:allow": "api.example.com,*.a.org"},
+        {"sundog:kind": "function", "sundog:network": "egress", "sundog:allow": "api.example.com"},
+        {"sundog:kind": "function", "sundog:network": "none"},
+    ]
+    with pytest.raises(errors.InvalidArgument, match="needs a list"):
+        functions.deploy_folder("t-add", tmp_path, handler="app.handler", network="egress")
+    with pytest.raises(errors.InvalidArgument, match="is for network='egress', not 'none'"):
+        functions.deploy_folder("t-add", tmp_path, handler="app.handler", allow=["api.example.com"])
 
 
 def test_a_training_function_brings_its_environment() -> None:

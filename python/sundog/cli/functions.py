@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from sundog.app import Environment, Function
+from sundog.app import Environment, Function, Network
 from sundog.cli.output import JsonFlag, cloud, note, print_json, print_table, progress_bar, say, show
 from sundog.errors import InvalidArgument
 from sundog.functions import FunctionInfo
@@ -63,10 +63,18 @@ def deploy(
     memory: Annotated[int, typer.Option(help="MB (for a folder).")] = 128,
     timeout: Annotated[int, typer.Option(help="Seconds (for a folder).")] = 30,
     package: Annotated[list[str] | None, typer.Option(help="A package it needs (for a folder); repeatable.")] = None,
+    network: Annotated[str, typer.Option(help="none; egress: what --allow names; host (for a folder).")] = "none",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A host[:port], *.host[:port] or address to reach (for a folder, with egress); repeatable."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Deploys the functions of a script, or a folder as AWS Lambda takes it."""
     server = cloud(context)
+    if not handler and (network != "none" or allow):
+        hint = 'A script says it itself: @app.function(network="egress", allow=["api.example.com"]).'
+        raise InvalidArgument("--network and --allow are for a folder, with --handler.", hint)
     with progress_bar(as_json) as report:
         if handler:
             environment = Environment(*package) if package else None
@@ -78,6 +86,8 @@ def deploy(
                     memory=memory,
                     timeout=timeout,
                     environment=environment,
+                    network=cast(Network, network),  # Settings refuses another
+                    allow=allow or (),
                     progress=report,
                 )
             ]
