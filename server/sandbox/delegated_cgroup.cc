@@ -57,8 +57,10 @@ bool marked(const Path& cgroup) {
   return false;
 }
 
-// A user's manager leaves no mark, and all its units are the user's to write to. But it stops a unit that it has not
-// delegated when one process in it dies by its memory limit.
+// A user's manager leaves no mark that the kernel would show: anybody could read "user.delegate", but systemd (to 261
+// at least: cgroup_xattr_apply() in its src/core/cgroup.c) writes it as the machine's manager only. And all units of it
+// are the user's to write to. But it stops a unit that it has not delegated when one process in it dies by its memory
+// limit: so the manager itself is asked.
 bool user_s_manager_says_so(const std::string& unit) {
   if (unit.find('\'') != unit.npos) return false;
   FILE* pipe = popen(("systemctl --user show --property=Delegate --value '" + unit + "' 2>&1").c_str(), "re");
