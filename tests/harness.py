@@ -158,18 +158,24 @@ class Server:
             config=Config(retries={"max_attempts": 0}, read_timeout=120),
         )
 
-    def deploy(self, zipped: bytes, **more: object) -> str:
-        """Deploys `app.handler` and gives its name: usable at once, and Failed soon if its init is broken."""
-        name = f"f-{uuid.uuid4().hex[:12]}"
-        self.boto3().create_function(
-            FunctionName=name,
-            Runtime="python3.11",
-            Role="arn:aws:iam::000000000000:role/any",
-            Handler="app.handler",
-            Code={"ZipFile": zipped},
+    def deploy(self, zipped: bytes, *, wait: bool = False, key: Mapping[str, str] | None = None, **more: object) -> str:
+        """Deploys `app.handler` and gives its name: usable at once, and Failed soon if its init is broken.
+
+        `wait`: gives it once it is active. `more` are CreateFunction's fields, also other ones for those given here.
+        """
+        fields = {
+            "FunctionName": f"f-{uuid.uuid4().hex[:12]}",
+            "Runtime": "python3.11",
+            "Role": "arn:aws:iam::000000000000:role/any",
+            "Handler": "app.handler",
+            "Code": {"ZipFile": zipped},
             **more,
-        )
-        return name
+        }
+        client = self.boto3(key)
+        client.create_function(**fields)
+        if wait:
+            client.get_waiter("function_active_v2").wait(FunctionName=fields["FunctionName"], WaiterConfig={"Delay": 1})
+        return str(fields["FunctionName"])
 
     def cloud(self):
         """The SDK's connection."""

@@ -11,7 +11,6 @@ import pytest
 
 from harness import Server
 
-ROLE = "arn:aws:iam::000000000000:role/any"
 ECHO = "def handler(event, context):\n    return {'event': event, 'version': context.function_version}\n"
 
 
@@ -22,20 +21,14 @@ def lambda_client(server: Server) -> Any:
 
 
 @pytest.fixture
-def deployed(lambda_client: Any, package: Callable[..., bytes]) -> Iterator[Callable[..., str]]:
+def deployed(server: Server, lambda_client: Any, package: Callable[..., bytes]) -> Iterator[Callable[..., str]]:
     """Creates functions from a source and gives their names once they are settled; deletes them after the test."""
     made: list[str] = []
 
     def create(source: str = ECHO, *, wait: bool = True, **settings: Any) -> str:
         name = settings.pop("FunctionName", f"compat-{uuid.uuid4().hex[:12]}")
         made.append(name)
-        settings.setdefault("Handler", "app.handler")
-        lambda_client.create_function(
-            FunctionName=name, Runtime="python3.11", Role=ROLE, Code={"ZipFile": package(app=source)}, **settings
-        )
-        if wait:
-            lambda_client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-        return name
+        return server.deploy(package(app=source), FunctionName=name, wait=wait, **settings)
 
     yield create
     for name in made:

@@ -99,14 +99,7 @@ def test_a_function_at_its_reserved_concurrency_waits_and_then_throttles(
 ) -> None:
     server = fresh_server("--queue-limit", "1").start()
     client = server.boto3()
-    client.create_function(
-        FunctionName="busy",
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Code={"ZipFile": package(app=WAIT_FOR_FILE)},
-        Timeout=30,
-    )
+    server.deploy(package(app=WAIT_FOR_FILE), FunctionName="busy", Timeout=30)
     client.put_function_concurrency(FunctionName="busy", ReservedConcurrentExecutions=1)
     assert client.get_function_concurrency(FunctionName="busy")["ReservedConcurrentExecutions"] == 1
 

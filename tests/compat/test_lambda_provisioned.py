@@ -102,15 +102,8 @@ def test_a_function_that_cannot_start_is_shown_as_failed(
 ) -> None:
     server = fresh_server().start()
     client = server.boto3()
-    client.create_function(
-        FunctionName="broken",
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Code={"ZipFile": package(app="raise RuntimeError('no model here')\n")},
-        Publish=True,
-    )
-    named = {"FunctionName": "broken", "Qualifier": "1"}
+    broken = server.deploy(package(app="raise RuntimeError('no model here')\n"), Publish=True)
+    named = {"FunctionName": broken, "Qualifier": "1"}
     client.put_provisioned_concurrency_config(**named, ProvisionedConcurrentExecutions=1)
 
     def failed() -> dict[str, Any] | None:

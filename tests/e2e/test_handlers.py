@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable
 
 import pytest
@@ -28,21 +27,8 @@ def deploy(server: Server, package: Callable[..., bytes]) -> Make:
         wait: bool = True,
         **more: object,
     ) -> str:
-        name = f"h-{uuid.uuid4().hex[:12]}"
-        client = server.boto3()
-        client.create_function(
-            FunctionName=name,
-            Runtime="python3.11",
-            Role="arn:aws:iam::000000000000:role/any",
-            Handler=handler,
-            Code={"ZipFile": package(app=source)},
-            MemorySize=memory,
-            Timeout=timeout,
-            **more,
-        )
-        if wait:
-            client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-        return name
+        code = package(app=source)
+        return server.deploy(code, wait=wait, Handler=handler, MemorySize=memory, Timeout=timeout, **more)
 
     return make
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,16 +75,9 @@ def make(server: Server) -> Iterator[Make]:
     made: list[str] = []
 
     def create(package: bytes, **settings: Any) -> str:
-        name = f"custom-{uuid.uuid4().hex[:12]}"
-        client.create_function(
-            FunctionName=name,
-            Role="arn:aws:iam::000000000000:role/any",
-            Code={"ZipFile": package},
-            **({"Runtime": "provided.al2023", "Handler": "app.handler", "Timeout": 10} | settings),
-        )
-        made.append(name)
-        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-        return name
+        settings = {"Runtime": "provided.al2023", "Timeout": 10, **settings}
+        made.append(server.deploy(package, wait=True, **settings))
+        return made[-1]
 
     yield create
     for name in made:
@@ -399,15 +391,8 @@ def test_a_bootstrap_that_never_asks_is_timed_out(fresh_server: Callable[..., Se
     """Lambda's ten seconds of init, waited out; runtime_api_test has the same with thirty milliseconds."""
     server = fresh_server("--queue-limit", "60").start()
     client = server.boto3()
-    client.create_function(
-        FunctionName="never",
-        Runtime="provided.al2023",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="any",
-        Code={"ZipFile": zipped({"bootstrap": "#!/bin/sh\nsleep 600\n"})},
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName="never", WaiterConfig={"Delay": 1})
-    answer = json.loads(client.invoke(FunctionName="never", Payload=b"1")["Payload"].read())
+    never = server.deploy(zipped({"bootstrap": "#!/bin/sh\nsleep 600\n"}), wait=True, Runtime="provided.al2023")
+    answer = json.loads(client.invoke(FunctionName=never, Payload=b"1")["Payload"].read())
     assert answer["errorType"] == "Sandbox.Timedout"
     assert answer["errorMessage"] == "Init timed out after 10.00 seconds"
     server.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,20 +14,7 @@ from harness import Server, eventually
 
 def create(server: Server, zipped: bytes, **more: object) -> str:
     """Deploys `app.handler` and gives its name."""
-    name = f"s-{uuid.uuid4().hex[:12]}"
-    client = server.boto3()
-    settings: dict = {"MemorySize": 128, "Timeout": 30, **more}
-    role = "arn:aws:iam::000000000000:role/any"
-    client.create_function(
-        FunctionName=name,
-        Runtime="python3.11",
-        Role=role,
-        Handler="app.handler",
-        Code={"ZipFile": zipped},
-        **settings,
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-    return name
+    return server.deploy(zipped, wait=True, **{"MemorySize": 128, "Timeout": 30, **more})
 
 
 def instances(server: Server, name: str) -> list[dict]:

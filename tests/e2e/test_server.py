@@ -103,17 +103,8 @@ def test_newer_folder_is_refused(fresh_server: Callable[..., Server]) -> None:
 def test_stop_lets_invocations_finish(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
     server = fresh_server().start()
     client = server.boto3()
-    client.create_function(
-        FunctionName="slow",
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Timeout=30,
-        Code={
-            "ZipFile": package(app="import time\ndef handler(event, context):\n    time.sleep(3)\n    return 'whole'")
-        },
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName="slow", WaiterConfig={"Delay": 1})
+    code = package(app="import time\ndef handler(event, context):\n    time.sleep(3)\n    return 'whole'")
+    server.deploy(code, FunctionName="slow", Timeout=30, wait=True)
     answers: list[bytes] = []
     caller = threading.Thread(target=lambda: answers.append(client.invoke(FunctionName="slow")["Payload"].read()))
     caller.start()
@@ -130,16 +121,7 @@ def test_stop_lets_invocations_finish(fresh_server: Callable[..., Server], packa
 def test_data_survives_a_restart(fresh_server: Callable[..., Server], package: Callable[..., bytes]) -> None:
     server = fresh_server().start()
     client = server.boto3()
-    role = "arn:aws:iam::000000000000:role/any"
-    code = {"ZipFile": package(app="def handler(event, context):\n    return 7")}
-    client.create_function(
-        FunctionName="kept",
-        Runtime="python3.11",
-        Role=role,
-        Handler="app.handler",
-        Code=code,
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName="kept", WaiterConfig={"Delay": 1})
+    server.deploy(package(app="def handler(event, context):\n    return 7"), FunctionName="kept", wait=True)
     assert client.invoke(FunctionName="kept")["Payload"].read() == b"7"
     server.kill()
     server.start()

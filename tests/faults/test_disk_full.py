@@ -44,14 +44,7 @@ def test_every_store_says_so_and_goes_on(
     client = server.boto3()
     code = package(app="def handler(event, context):\n    return event")
     role = "arn:aws:iam::000000000000:role/any"
-    client.create_function(
-        FunctionName="kept",
-        Runtime="python3.11",
-        Role=role,
-        Handler="app.handler",
-        Code={"ZipFile": code},
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName="kept", WaiterConfig={"Delay": 1})
+    server.deploy(code, FunctionName="kept", wait=True)
     with server.http() as http:
         whole = os.urandom(MEGABYTE)
         kept = http.put("/v1/blobs", content=whole).json()["id"]

@@ -75,13 +75,7 @@ def test_hostile_zip(server: Server, name: str) -> None:
     function = f"zip-{uuid.uuid4().hex[:8]}"
     before = sorted((server.data / "code").iterdir()) if (server.data / "code").exists() else []
     with pytest.raises(ClientError) as refused:
-        server.boto3().create_function(
-            FunctionName=function,
-            Runtime="python3.11",
-            Role="arn:aws:iam::000000000000:role/any",
-            Handler="app.handler",
-            Code={"ZipFile": content},
-        )
+        server.deploy(content, FunctionName=function)
     error = refused.value.response
     assert error["Error"]["Code"] == "InvalidParameterValueException", error
     assert words in error["Error"]["Message"]
@@ -95,25 +89,11 @@ def test_hostile_zip(server: Server, name: str) -> None:
 
 def test_a_pipe_is_unpacked_as_a_plain_file(server: Server) -> None:
     """Info-ZIP marks what it read from a pipe so; libarchive gives it as the file that it is."""
-    server.boto3().create_function(
-        FunctionName="zip-pipe",
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Code={"ZipFile": zipped(HANDLER, of_type("pipe-or-file", stat.S_IFIFO, b""))},
-    )
+    server.deploy(zipped(HANDLER, of_type("pipe-or-file", stat.S_IFIFO, b"")))
     (unpacked,) = server.data.rglob("pipe-or-file")
     assert stat.S_ISREG(unpacked.stat().st_mode)
 
 
 def test_a_good_zip_after_them(server: Server, package: Callable[..., bytes]) -> None:
-    client = server.boto3()
-    client.create_function(
-        FunctionName="zip-good",
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Code={"ZipFile": package(app="def handler(event, context):\n    return event")},
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName="zip-good", WaiterConfig={"Delay": 1})
-    assert client.invoke(FunctionName="zip-good", Payload=b"7")["Payload"].read() == b"7"
+    good = server.deploy(package(app="def handler(event, context):\n    return event"))
+    assert server.boto3().invoke(FunctionName=good, Payload=b"7")["Payload"].read() == b"7"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +16,6 @@ LAYER = "arn:aws:lambda:local:000000000000:layer:sundog-environment-{}:1"
 
 def deployer(server: Server, package: Callable[..., bytes]) -> Make:
     def make(source: str, packages: tuple[str, ...] = (), memory: int = 512, **more: object) -> str:
-        name = f"s-{uuid.uuid4().hex[:12]}"
         if packages:
             with server.http() as http:
                 made = http.post("/v1/environments", json={"packages": list(packages)}).json()
@@ -25,13 +23,7 @@ def deployer(server: Server, package: Callable[..., bytes]) -> Make:
                     made = http.get(f"/v1/environments/{made['id']}", params={"wait": 60}).json()
                 assert made["state"] == "ready", made["log"]
             more["Layers"] = [LAYER.format(made["id"])]
-        client = server.boto3()
-        client.create_function(
-            FunctionName=name, Runtime="python3.11", Role="arn:aws:iam::000000000000:role/any", Handler="app.handler",
-            Code={"ZipFile": package(app=source)}, MemorySize=memory, Timeout=30, **more,
-        )  # fmt: skip
-        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-        return name
+        return server.deploy(package(app=source), wait=True, MemorySize=memory, Timeout=30, **more)
 
     return make
 

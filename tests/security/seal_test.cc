@@ -1,13 +1,14 @@
 // The seal, rule by rule: each attempt is blocked, and gets through once just the rules named beside it are left out,
 // so that no row is vacuous; and what ordinary code does still works. docs/design/sandbox.md has the same rows in
 // words.
-#include <netinet/in.h>
+#include <poll.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "sandbox/test_listener.h"
 #include "seal_fixture.h"
 
 namespace sundog::sandbox {
@@ -17,18 +18,10 @@ namespace {
 class HostTargets {
  public:
   HostTargets() {
-    tcp_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(bind(tcp_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(listen(tcp_.get(), 8), 0);
-    socklen_t size = sizeof(address);
-    getsockname(tcp_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port = ntohs(address.sin_port);
     accepting_ = std::thread([this] {
-      while (true) {
-        const UniqueFd peer(accept4(tcp_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      pollfd callers{tcp_.fd.get(), POLLIN, 0};
+      while (poll(&callers, 1, -1) == 1) {
+        const UniqueFd peer(accept4(tcp_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
         if (!peer) return;
         send(peer.get(), "host", 4, MSG_NOSIGNAL);
       }
@@ -42,17 +35,18 @@ class HostTargets {
     EXPECT_EQ(listen(abstract_.get(), 8), 0);
   }
   ~HostTargets() {
-    shutdown(tcp_.get(), SHUT_RDWR);
+    shutdown(tcp_.fd.get(), SHUT_RDWR);
     accepting_.join();
     shmctl(shared_memory, IPC_RMID, nullptr);
   }
-  int port = 0;
+  int port() const { return tcp_.port; }
   int shared_key = 0x53554e44;
   int shared_memory = -1;
   const std::string abstract_name = "sundog-host-" + short_id("s");
 
  private:
-  UniqueFd tcp_, abstract_;
+  TestListener tcp_;
+  UniqueFd abstract_;
   std::thread accepting_;
 };
 
@@ -292,7 +286,7 @@ TEST_F(SealTest, TheHostsNetworkAndIpcAreOutOfReach) {
   const HostTargets host;
   {
     const auto sealed = start_pair();
-    EXPECT_FALSE(through(attempt(*sealed->instance, "connect_tcp", host.port))) << last_;
+    EXPECT_FALSE(through(attempt(*sealed->instance, "connect_tcp", host.port()))) << last_;
     EXPECT_FALSE(through(attempt(*sealed->instance, "ipc_of_host", host.shared_key))) << last_;
     EXPECT_FALSE(through(attempt(*sealed->instance, "connect_abstract", host.abstract_name))) << last_;
   }
@@ -303,14 +297,15 @@ TEST_F(SealTest, TheHostsNetworkAndIpcAreOutOfReach) {
   {
     open_without({.network = true});
     const auto open = start_pair();
-    EXPECT_TRUE(through(attempt(*open->instance, "connect_tcp", host.port))) << last_;
+    EXPECT_TRUE(through(attempt(*open->instance, "connect_tcp", host.port()))) << last_;
   }
   auto spec = attempts();
   spec.network = Network::host;
   const auto granted = start(spec);
   Witness witness;
   auto instance = fork(*granted->parked, witness);
-  EXPECT_TRUE(through(attempt(*instance, "connect_tcp", host.port))) << "network \"host\" does not give it: " << last_;
+  EXPECT_TRUE(through(attempt(*instance, "connect_tcp", host.port())))
+      << "network \"host\" does not give it: " << last_;
 }
 
 TEST_F(SealTest, ATemplatesOwnMeansCannotBeTurnedToAnythingElse) {

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,18 +35,9 @@ def attempt(server: Server) -> Iterator[Callable[..., Any]]:
         entry.external_attr = 0o100755 << 16
         archive.writestr(entry, BOOTSTRAP)
         archive.writestr("attempts.py", ATTEMPTS.read_text())
-    client, name = server.boto3(), f"sealed-{uuid.uuid4().hex[:12]}"
-    client.create_function(
-        FunctionName=name,
-        Runtime="provided.al2023",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="attempts.handler",
-        Code={"ZipFile": memory.getvalue()},
-        Layers=[layer],
-        MemorySize=256,
-        Timeout=30,
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    settings = {"Runtime": "provided.al2023", "Handler": "attempts.handler", "Layers": [layer]}
+    name = server.deploy(memory.getvalue(), wait=True, MemorySize=256, Timeout=30, **settings)
+    client = server.boto3()
 
     def run(what: str, given: Any = None) -> Any:
         answer = client.invoke(FunctionName=name, Payload=json.dumps({"do": what, "with": given}))

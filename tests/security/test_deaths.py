@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,17 +80,9 @@ class Mortal:
     """A deployed function that dies as it is asked to."""
 
     def __init__(self, server: Server, source: str = SOURCE, **settings: int) -> None:
-        self.client, self.name = server.boto3(), f"mortal-{uuid.uuid4().hex[:8]}"
-        self.client.create_function(
-            FunctionName=self.name,
-            Runtime="python3.11",
-            Role="arn:aws:iam::000000000000:role/any",
-            Handler="app.handler",
-            Code={"ZipFile": zipped(source)},
-            **({"MemorySize": 256, "Timeout": 20} | settings),  # type: ignore[arg-type]
-        )
-        if source == SOURCE:
-            self.client.get_waiter("function_active_v2").wait(FunctionName=self.name, WaiterConfig={"Delay": 1})
+        self.client = server.boto3()
+        settings = {"MemorySize": 256, "Timeout": 20, **settings}
+        self.name = server.deploy(zipped(source), wait=source == SOURCE, **settings)
 
     def call(self, event: Any) -> tuple[str, Any]:
         """FunctionError, and the payload."""

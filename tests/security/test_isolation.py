@@ -64,15 +64,8 @@ class Function:
         memory = BytesIO()
         with zipfile.ZipFile(memory, "w") as archive:
             archive.writestr("app.py", RUNS + also)
-        self.client.create_function(
-            FunctionName=name,
-            Runtime="python3.11",
-            Role="arn:aws:iam::000000000000:role/any",
-            Handler="app.handler",
-            Code={"ZipFile": memory.getvalue()},
-            **({"MemorySize": 256, "Timeout": 30} | settings),
-        )
-        self.client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+        settings = {"MemorySize": 256, "Timeout": 30, **settings}
+        server.deploy(memory.getvalue(), FunctionName=name, wait=True, key=key, **settings)
 
     def run(self, code: str, given: Any = None) -> Any:
         """What the code left in `got`."""

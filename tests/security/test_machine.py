@@ -147,15 +147,7 @@ class Unprivileged(Server):
 def create(server: Server, code: bytes, **settings: int) -> Callable[[str], tuple[bool, Any]]:
     """A function; calling it gives whether it failed, and its answer."""
     client = server.boto3()
-    client.create_function(
-        FunctionName="plain",
-        Runtime="python3.11",
-        Role="arn:aws:iam::000000000000:role/any",
-        Handler="app.handler",
-        Code={"ZipFile": code},
-        **settings,  # type: ignore[arg-type]
-    )
-    client.get_waiter("function_active_v2").wait(FunctionName="plain", WaiterConfig={"Delay": 1})
+    server.deploy(code, FunctionName="plain", wait=True, **settings)
 
     def call(event: str) -> tuple[bool, Any]:
         answer = client.invoke(FunctionName="plain", Payload=json.dumps(event))
