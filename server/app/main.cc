@@ -1,5 +1,7 @@
 // sundog-server: parse, start, run.
 
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdio>
 
@@ -13,6 +15,9 @@ int main(int count, char** words) {
     return parsed.status;
   }
   ::signal(SIGPIPE, SIG_IGN);
+  // Beside the loop thread's heap one for the pool's threads together, not one each that keeps what its busiest moment
+  // took.
+  ::mallopt(M_ARENA_MAX, 2);
   auto server = sundog::app::Server::open(parsed.options);
   if (!server.ok()) {
     std::fprintf(stderr, "sundog-server cannot start: %s\n", server.error().text().c_str());

@@ -1,7 +1,8 @@
 #include "invoke/function_logs.h"
 
+#include <algorithm>
 #include <condition_variable>
-#include <deque>
+#include <list>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -16,6 +17,7 @@ constexpr Millis kWriteBehind{100};
 constexpr size_t kMostCounted = 10'000;    // invocations whose output is counted at a time
 constexpr size_t kMostPending = 64 << 20;  // bytes that wait for a disk that does not keep up
 constexpr size_t kLongestLine = 64 << 10;
+constexpr size_t kMostAwake = 64;  // functions whose file is open and whose last lines are in memory
 constexpr auto kGap = "[Sundog: lines that came after this one were dropped, for the disk did not keep up]";
 
 struct Key {
@@ -90,6 +92,7 @@ class WrittenLogs final : public FunctionLogs {
 
   mutable std::mutex disk_mutex_;  // taken before inbox_mutex_
   mutable std::map<Key, LogStore> stores_;
+  mutable std::list<LogStore*> awake_;  // the one used last is the first
 
   std::shared_ptr<Followers> followers_ = std::make_shared<Followers>();
   std::thread writer_;  // last: it uses all of the above
@@ -173,7 +176,18 @@ void WrittenLogs::write_behind() {
 
 LogStore& WrittenLogs::store(const Key& key) const {
   const auto folder = options_.folder / as_file_name(key.tenant) / as_file_name(key.function);
-  return stores_.try_emplace(key, folder, options_.bytes_per_function / 2).first->second;
+  auto& store = stores_.try_emplace(key, folder, options_.bytes_per_function / 2).first->second;
+  const auto place = std::ranges::find(awake_, &store);
+  if (place != awake_.end()) {
+    awake_.splice(awake_.begin(), awake_, place);
+  } else {
+    awake_.push_front(&store);
+  }
+  if (awake_.size() > kMostAwake) {
+    awake_.back()->rest();
+    awake_.pop_back();
+  }
+  return store;
 }
 
 // With disk_mutex_ held. A disk that refuses loses log lines, never an invocation.
@@ -239,7 +253,9 @@ void WrittenLogs::remove(const std::string& tenant, const std::string& function)
     inbox_.erase(key);
   }
   // A folder that cannot be removed is used on, should the name come again.
-  const auto removed = store(key).remove();
+  auto& gone = store(key);
+  const auto removed = gone.remove();
+  awake_.remove(&gone);
   if (removed.ok()) stores_.erase(key);
 }
 

@@ -3,8 +3,8 @@
 // Ownership   one per server, created in app/; owns its folder.
 // Threads     append() on the loop thread (buffered, written behind by the pool); read() and follow() on any thread.
 // Bounds      `bytes_per_function` on disk in two segments; older lines are dropped whole. A flood is cut per
-// invocation
-//             with a line that says how much was dropped.
+//             invocation with a line that says how much was dropped. Files are open, and last lines in memory, for the
+//             64 functions that were used last.
 #pragma once
 
 #include <cstdint>

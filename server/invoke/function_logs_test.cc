@@ -172,6 +172,34 @@ TEST_F(LogsTest, NamesCannotLeaveTheFolder) {
   EXPECT_EQ(logs_->read("..", "../../x", 0, 10)->size(), 1U);
 }
 
+size_t open_files() {
+  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+TEST_F(LogsTest, FunctionsThatRestHoldNoFilesAndGoOnWhereTheyWere) {
+  open();
+  const auto files = open_files();
+  const auto each = [](const std::function<void(const std::string&)>& act) {
+    for (int number = 0; number < 200; ++number) act("f" + std::to_string(number));
+  };
+  const auto texts = [this](int64_t after, const std::string& function) {
+    std::vector<std::string> out;
+    for (const auto& line : read(after, 100, function)) out.push_back(std::to_string(line.sequence) + line.text);
+    return out;
+  };
+  each([this](const std::string& function) { logs_->append("t", function, "r", "one\n"); });
+  each([&](const std::string& function) { EXPECT_THAT(texts(0, function), testing::ElementsAre("1one")); });
+  EXPECT_LE(open_files(), files + 64);
+  each([this](const std::string& function) { logs_->append("t", function, "r", "two\n"); });
+  each([&](const std::string& function) { EXPECT_THAT(texts(0, function), testing::ElementsAre("1one", "2two")); });
+  each([&](const std::string& function) { EXPECT_THAT(texts(1, function), testing::ElementsAre("2two")); });
+  EXPECT_LE(open_files(), files + 64);
+  each([this](const std::string& function) { logs_->remove("t", function); });
+  EXPECT_EQ(open_files(), files);
+  logs_->append("t", "f7", "r", "anew\n");
+  EXPECT_THAT(texts(0, "f7"), testing::ElementsAre("1anew"));
+}
+
 TEST_F(LogsTest, RemovedMeansGone) {
   open();
   logs_->append("t", "f", "r", "text");

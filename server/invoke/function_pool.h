@@ -5,7 +5,7 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -131,7 +131,7 @@ class FunctionPool final : public SlotOwner {
   int provisioned_ = 0;
   bool retired_ = false;
 
-  std::deque<RunPtr> waiting_;
+  std::list<RunPtr> waiting_;
   std::map<Slot*, std::shared_ptr<Slot>> slots_;
   std::vector<Slot*> idle_;     // longest idle first
   std::vector<Parked> parked_;  // longest unused first

@@ -167,10 +167,14 @@ Result<std::vector<LogLine>> LogStore::read_disk(int64_t after, size_t limit) co
   return lines;
 }
 
-Status LogStore::remove() {
+void LogStore::rest() {
   file_.reset();
   recent_.clear();
   recent_bytes_ = 0;
+}
+
+Status LogStore::remove() {
+  rest();
   return remove_tree(folder_);
 }
 

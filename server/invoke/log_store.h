@@ -5,7 +5,7 @@
 // dropped.
 #pragma once
 
-#include <deque>
+#include <list>
 #include <vector>
 
 #include "base/fd.h"
@@ -23,6 +23,8 @@ class LogStore {
   Status write(std::vector<LogLine> lines);
   // From memory where it reaches far enough back, else from disk.
   Result<std::vector<LogLine>> read(int64_t after, size_t limit);
+  // Holds no file and no lines until it is used again; which sequence comes next stays known.
+  void rest();
   // Forgets and removes everything.
   Status remove();
 
@@ -45,7 +47,7 @@ class LogStore {
   int64_t next_ = 1;
   int64_t lost_ = 0;  // lines since the disk last took some
   std::string why_lost_;
-  std::deque<LogLine> recent_;
+  std::list<LogLine> recent_;
   size_t recent_bytes_ = 0;
 };
 

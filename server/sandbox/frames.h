@@ -5,8 +5,8 @@
 // Failure     bytes that are no frame, one of another version, or one over a limit, close the channel with the reason.
 #pragma once
 
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,7 +65,8 @@ class FrameParser {
  private:
   std::string buffer_;
   size_t at_ = 0;
-  std::deque<UniqueFd> fds_;
+  std::list<UniqueFd>
+      fds_;  // an empty list holds no memory, unlike a deque; as all queues of what lives a thousand times
 };
 
 std::string encode_frame_header(const Frame& frame);
@@ -109,7 +110,7 @@ class FrameChannel {
   UniqueFd socket_;
   Events events_;
   FrameParser parser_;
-  std::deque<Outgoing> outgoing_;
+  std::list<Outgoing> outgoing_;
   net::Loop::Id readable_ = 0, writable_ = 0;
   int peer_pid_ = 0;
   bool paused_ = false;

@@ -261,6 +261,7 @@ void LocalTemplate::on_parked(const Json& fields) {
     control_->close();
     way_out_.reset();
   } else {
+    spec_.environment.clear();  // it has them; nothing will be configured by them again
     order_cell();
   }
   finish_start(std::move(start));

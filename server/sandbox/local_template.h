@@ -4,7 +4,7 @@
 // Threads     the loop thread.
 #pragma once
 
-#include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -76,8 +76,8 @@ class LocalTemplate final : public Template {
   OnStarted on_started_;
   std::function<void(std::string)> on_death_;
   net::Loop::Id init_timer_ = 0;
-  std::deque<Cell> spare_;
-  std::deque<Fork> waiting_;  // for a cell
+  std::list<Cell> spare_;    // (lists: a parked template holds little)
+  std::list<Fork> waiting_;  // for a cell
   uint32_t next_number_ = 1;
   std::map<uint32_t, std::shared_ptr<ExitNote>> exits_;
   std::shared_ptr<bool> here_ = std::make_shared<bool>(true);
