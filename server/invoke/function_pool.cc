@@ -51,7 +51,7 @@ void FunctionPool::add(RunPtr run) {
   const bool free_now = !looking_ && waiting_.empty() && !idle_.empty() &&
                         of_function_->running < reserved_.value_or(INT32_MAX) &&
                         of_tenant_->running < context_.policy.account_concurrency;
-  if (free_now) return run_on_idle(std::move(run));
+  if (free_now && idle_.back()->instance()->reachable()) return run_on_idle(std::move(run));
   waiting_.push_back(std::move(run));
   look();
 }
@@ -162,6 +162,7 @@ void FunctionPool::look() {
   if (looking_) return;
   looking_ = true;
   while (std::exchange(look_again_, false)) {
+    lose_unreachable(waiting_.size());
     const auto pool = state();
     const auto decision = decide(pool, node_state(pool), context_.clock.mono(), context_.policy);
     short_of_node_ = decision.short_of_node;

@@ -108,6 +108,11 @@ class FunctionPool final : public SlotOwner {
   void report(functions::InitReport report);
   void start_instance();
   void end_slot(Slot& slot);
+  void give_back(Slot& slot, RunPtr run, std::string payload);
+  // One that nobody called has ended by itself.
+  void lose(Slot& slot);
+  // Of those that so many calls would get: who has ended, though that has not been told, gets none.
+  void lose_unreachable(size_t calls);
   void hold(int64_t bytes);
   bool is_parked(const Slot& slot) const;
   bool can_park_idle(const PoolState& pool) const;

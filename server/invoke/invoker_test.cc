@@ -461,6 +461,96 @@ TEST(Invoker, AParkedInstanceThatDiesIsNoCrash) {
   EXPECT_EQ(world.sandbox.forks, 5);
 }
 
+TEST(Invoker, WhoHasEndedIsCalledByNobodyThoughItsEndIsNotTold) {
+  TestWorld world;
+  world.functions.deploy("f");
+  for (const Duration rest : {Duration{0}, Duration{seconds{3}}}) {  // an idle one, a parked one
+    world.call("f");
+    world.loop.run_pending();
+    world.loop.advance(rest);
+    ASSERT_EQ(world.alive(), 1U);
+    world.sandbox.instances[0]->gone = true;
+    const int forks = world.sandbox.forks;
+    const auto answer = world.call("f");
+    world.loop.run_pending();
+    ASSERT_TRUE(answer->result);
+    EXPECT_EQ(answer->result->function_error, "");
+    EXPECT_EQ(world.sandbox.forks, forks + 1);
+    EXPECT_EQ(world.alive(), 1U);
+    EXPECT_EQ(world.invoker->fleet()["parked_bytes"], 0);
+  }
+}
+
+TEST(Invoker, WhatWasNotReadIsGivenToAnother) {
+  TestWorld world;
+  world.functions.deploy("f");
+  world.sandbox.hold_invocations = true;
+  Invocation invocation;
+  invocation.tenant = "default";
+  invocation.function = "f";
+  invocation.payload = "\"mine\"";
+  invocation.client_context = "{\"a\":1}";
+  const auto answer = world.call(std::move(invocation));
+  const auto second = world.call("f");
+  world.loop.run_pending();
+  ASSERT_EQ(world.sandbox.busy_instances().size(), 2U);
+  auto unread = TestWorld::outcome(Outcome::Kind::exited, "\"mine\"");
+  unread.unread = true;
+  world.sandbox.busy_instances()[0]->finish(unread);
+  world.loop.run_pending();
+  EXPECT_FALSE(answer->result);
+  EXPECT_TRUE(world.ledger.records.empty()) << "nothing of it ran";
+  ASSERT_EQ(world.sandbox.invocations.size(), 3U);
+  EXPECT_EQ(world.sandbox.invocations[2].payload, "\"mine\"");
+  EXPECT_EQ(world.sandbox.invocations[2].client_context, "{\"a\":1}");
+  world.sandbox.busy_instances().back()->finish(TestWorld::outcome(Outcome::Kind::ok));
+  world.loop.run_pending();
+  ASSERT_TRUE(answer->result);
+  EXPECT_EQ(answer->result->function_error, "");
+  EXPECT_EQ(answer->times, 1);
+  EXPECT_EQ(world.ledger.records.size(), 1U);
+  const auto first_start = world.logs.all.find("START RequestId: " + answer->result->request_id);
+  EXPECT_NE(first_start, std::string::npos);
+  EXPECT_EQ(world.logs.all.find("START RequestId: " + answer->result->request_id, first_start + 1), std::string::npos);
+}
+
+TEST(Invoker, WhatNobodyReadsEndsWithAnError) {
+  TestWorld world;
+  world.functions.deploy("f");
+  world.sandbox.invoke_script = [](auto&, const auto& request) {
+    auto unread = TestWorld::outcome(Outcome::Kind::exited, request.payload);
+    unread.unread = true;
+    return unread;
+  };
+  const auto answer = world.call("f");
+  world.loop.run_pending();
+  world.loop.advance(seconds{5});
+  ASSERT_TRUE(answer->result || answer->error);
+  EXPECT_EQ(answer->times, 1);
+  EXPECT_LE(world.sandbox.invocations.size(), 4U);
+  EXPECT_EQ(world.invoker->fleet()["queued"], 0);
+}
+
+TEST(Invoker, AsManyAsAreCalledAreLookedAt) {
+  TestWorld world;
+  world.functions.deploy("f");
+  world.sandbox.hold_invocations = true;
+  for (int i = 0; i < 3; ++i) world.call("f");
+  world.loop.run_pending();
+  ASSERT_EQ(world.sandbox.busy_instances().size(), 3U);
+  for (auto* one : world.sandbox.busy_instances()) one->finish(TestWorld::outcome(Outcome::Kind::ok));
+  world.loop.run_pending();
+  world.loop.advance(seconds{2});
+  world.sandbox.instances[0]->gone = world.sandbox.instances[2]->gone = true;
+  world.sandbox.hold_invocations = false;
+  const auto first = world.call("f");
+  const auto second = world.call("f");
+  world.loop.run_pending();
+  ASSERT_TRUE(first->result && second->result);
+  EXPECT_EQ(first->result->function_error + second->result->function_error, "");
+  EXPECT_EQ(world.sandbox.forks, 4) << "the one that is there was used";
+}
+
 TEST(Invoker, ADeadTemplateIsReplaced) {
   InvokerOptions options;
   options.parked_most = 0;

@@ -8,6 +8,8 @@
 namespace sundog::invoke {
 namespace {
 
+constexpr int kGivenBackMost = 3;
+
 Machine machine_of(const InvokerOptions& options) {
   return {options.region, options.cores, options.variables, options.runtime_api};
 }
@@ -204,6 +206,9 @@ void FunctionPool::on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome
   node_.memory_busy -= instance_bytes_;
   --of_tenant_->running;
   --of_function_->running;
+  if (outcome.unread && !run->timed_out && run->given_back++ < kGivenBackMost) {
+    return give_back(slot, std::move(run), std::move(outcome.payload));
+  }
   last_used_ = context_.clock.mono();
   const Duration took = last_used_ - run->started.value_or(last_used_);
   mean_run_ = mean_run_ == Duration{0} ? took : mean_run_ + (took - mean_run_) / 16;
@@ -221,12 +226,42 @@ void FunctionPool::on_slot_done(Slot& slot, RunPtr run, sandbox::Outcome outcome
   node_.freed();
 }
 
+// It goes first again, to another: whoever had it has ended before it began.
+void FunctionPool::give_back(Slot& slot, RunPtr run, std::string payload) {
+  count_failure();
+  end_slot(slot);
+  run->invocation.payload = std::move(payload);
+  run->started.reset();
+  run->init = run->restore = Duration{0};
+  waiting_.push_front(std::move(run));
+  look();
+  node_.freed();
+}
+
 void FunctionPool::on_slot_end(Slot& slot) {
   if (slot.run() != nullptr) return;  // its outcome comes
+  lose(slot);
+  look();
+}
+
+void FunctionPool::lose(Slot& slot) {
   // A parked one that is gone ran nothing: that is no crash of the function.
   if (!is_parked(slot)) count_failure();
   end_slot(slot);
-  look();
+}
+
+void FunctionPool::lose_unreachable(size_t calls) {
+  std::vector<Slot*> lost;
+  const auto ask = [&](Slot& slot) {
+    if (slot.instance()->reachable()) {
+      --calls;
+    } else {
+      lost.push_back(&slot);
+    }
+  };
+  for (auto it = idle_.rbegin(); it != idle_.rend() && calls > 0; ++it) ask(**it);
+  for (auto it = parked_.rbegin(); it != parked_.rend() && calls > 0; ++it) ask(*it->slot);
+  for (auto* slot : lost) lose(*slot);
 }
 
 void FunctionPool::on_slot_host_call(const RunPtr& run, sandbox::HostCall call, Callback<sandbox::HostReply> reply) {

@@ -33,7 +33,7 @@ struct Context {
 };
 
 struct Run {
-  Invocation invocation;  // its payload moves to the instance when it starts
+  Invocation invocation;  // its payload moves to the instance when it starts, and back if nobody has read it
   InvokeCallback on_done;
   PieceSink on_piece;  // empty unless the caller takes a stream: then pieces are gathered
   functions::VersionPtr version;
@@ -47,6 +47,7 @@ struct Run {
   bool too_large = false;  // what it streamed
   bool logged_start = false;
   bool timed_out = false;
+  int given_back = 0;  // times, by an instance that ended without having read it
   bool ended = false;
   std::string partial_line, tail;
   std::map<int, UniqueFd> files;  // of file.create

@@ -20,8 +20,8 @@ sandbox::InvokeRequest request_of(Context& context, Run& run) {
   request.function_name = config.name;
   request.version = run.version->version;
   request.memory_mb = config.memory_mb;
-  request.client_context = std::move(run.invocation.client_context);
-  request.meta = std::move(run.invocation.meta);
+  request.client_context = run.invocation.client_context;
+  request.meta = run.invocation.meta;
   return request;
 }
 
@@ -56,7 +56,7 @@ void Slot::execute(RunPtr run) {
   since_ = context_.clock.mono();
   run_->started = since_;
   run_->instance = id_;
-  log_start(context_, *run_);
+  if (!run_->logged_start) log_start(context_, *run_);
   auto request = request_of(context_, *run_);
   timer_ = context_.loop.run_after(std::chrono::seconds{run_->version->config.timeout_s}, [this] { on_timeout(); });
   instance_->invoke(std::move(request), [weak = weak_from_this(), turn = ++turn_](sandbox::Outcome outcome) {

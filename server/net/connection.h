@@ -96,6 +96,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   Step exchange();
   Step linger();
   void close();
+  void break_off();  // close in the middle of an answer
 
   // Reading.
   std::string_view unread() const { return {in_.data() + in_begin_, in_end_ - in_begin_}; }

@@ -201,8 +201,15 @@ void Connection::take_pieces() {
   for (auto& piece : stream_->take(ended, whole)) queue_piece(std::move(piece));
   if (!ended) return;
   stream_ended_ = true;
-  if (!whole || length_left_ > 0) return close();  // the client must see that this is not all
+  if (!whole || length_left_ > 0) return break_off();
   if (chunked_) out_.emplace_back("0\r\n\r\n");
+}
+
+// The client must see that this is not all. HTTP/1.0 has no mark for the end but the connection's own: a reset.
+void Connection::break_off() {
+  error_code ignored;
+  if (!chunked_ && length_left_ < 0) socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+  close();
 }
 
 void Connection::queue_piece(std::string piece) {

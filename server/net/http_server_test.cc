@@ -349,6 +349,21 @@ TEST_F(HttpServerTest, AStreamDroppedUnfinishedBreaksOff) {
   EXPECT_FALSE(client.rest().ends_with("0\r\n\r\n"));
 }
 
+TEST_F(HttpServerTest, AStreamDroppedUnfinishedIsResetWhereNothingElseMarksItsEnd) {
+  std::promise<std::shared_ptr<ResponseStream>> made;
+  start(
+      [&](const Request&, const std::shared_ptr<Responder>& responder) { made.set_value(responder->stream(200, {})); });
+  Client client(port_);
+  ASSERT_TRUE(client.send("GET / HTTP/1.0\r\n\r\n"));
+  auto stream = made.get_future().get();
+  ASSERT_TRUE(stream->write("part", ResponseStream::Wait::never));
+  EXPECT_TRUE(client.until("part").ends_with("part"));
+  stream.reset();
+  errno = 0;
+  EXPECT_EQ(client.rest(), "");
+  EXPECT_EQ(errno, ECONNRESET);
+}
+
 TEST_F(HttpServerTest, AStreamOfKnownLengthIsNotChunked) {
   start([this](const Request&, std::shared_ptr<Responder> responder) {
     ASSERT_TRUE(pool_

@@ -36,6 +36,7 @@ class FakeInstance final : public Instance {
   }
   void hold(bool held) override { this->held = held; }
   bool alive() const override { return *alive_; }
+  bool reachable() const override { return *alive_ && !gone; }
   int64_t pid() const override { return *alive_ ? pid_ : 0; }
   int64_t memory_bytes() const override { return *alive_ ? memory : 0; }
   Duration start_time() const override { return start; }
@@ -52,6 +53,7 @@ class FakeInstance final : public Instance {
   bool busy() const { return on_done_ != nullptr; }
 
   bool held = false;
+  bool gone = false;  // its process has ended, and nobody has told it yet
   int64_t memory = 8 << 20;
   Duration start = Millis{7};
 

@@ -1,6 +1,7 @@
 #include "sandbox/frames.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -116,6 +117,11 @@ void FrameChannel::fail(std::string reason) {
   if (auto callback = std::exchange(events_.on_closed, nullptr)) callback(std::move(reason));
 }
 
+bool FrameChannel::has_peer() const {
+  pollfd asked{socket_.get(), 0, 0};
+  return is_open() && ::poll(&asked, 1, 0) <= 0;  // POLLHUP and POLLERR are always told
+}
+
 bool FrameChannel::deliver() {
   const auto here = here_;
   while (!paused_) {
@@ -138,7 +144,11 @@ void FrameChannel::on_readable() {
     auto received = launcher::receive_with_fds(socket_.get(), buffer.data(), buffer.size());
     std::vector<UniqueFd> fds(received.fds.begin(), received.fds.end());
     if (received.bytes < 0 && errno == EAGAIN) return;
-    if (received.bytes <= 0) return fail(received.bytes == 0 || errno == ECONNRESET ? "" : std::strerror(errno));
+    if (received.bytes <= 0) {
+      const bool reset = received.bytes < 0 && errno == ECONNRESET;  // a Unix socket's word for it
+      left_unread_ = left_unread_ || reset || !outgoing_.empty();
+      return fail(received.bytes == 0 || reset ? "" : std::strerror(errno));
+    }
     if (received.truncated) return fail("More descriptors than a message may carry.");
     if (peer_pid_ == 0 && received.sender_pid > 0) {
       peer_pid_ = received.sender_pid;
@@ -177,6 +187,7 @@ void FrameChannel::on_writable() {
     }
     if (sent < 0) {
       outgoing_.clear();  // the peer is gone: on_readable() sees its end and says so
+      left_unread_ = true;
       break;
     }
     out.fds.clear();  // they went with the first byte

@@ -92,6 +92,10 @@ class FrameChannel {
   void resume();
   void close();
   bool is_open() const { return bool(socket_); }
+  // Asks the kernel: false as soon as the peer has ended, before on_closed() comes.
+  bool has_peer() const;
+  // Once it has closed: whether the peer ended without having read all that was sent.
+  bool left_unread() const { return left_unread_; }
   // On the host, of whoever sent the first frame; 0 if unknown.
   int peer_pid() const { return peer_pid_; }
 
@@ -113,7 +117,7 @@ class FrameChannel {
   std::list<Outgoing> outgoing_;
   net::Loop::Id readable_ = 0, writable_ = 0;
   int peer_pid_ = 0;
-  bool paused_ = false;
+  bool paused_ = false, left_unread_ = false;
   std::shared_ptr<bool> here_ = std::make_shared<bool>(true);
 };
 

@@ -9,6 +9,10 @@ namespace sundog::sandbox {
 namespace {
 
 constexpr Millis kExitWait{1000};  // for the parent to say how a process ended
+// An invocation that an instance left unread is given back if it is no larger, and if the instance had it no longer:
+// who leaves it in the socket may have looked at it there, and must not work on it for nothing.
+constexpr size_t kGivenBack = 64 << 10;
+constexpr Millis kUnread{1000};
 
 Json error_json(const Error& error) {
   return {{"code", name(error.code)}, {"message", error.message}, {"hint", error.hint}};
@@ -92,6 +96,8 @@ void LocalInstance::invoke(InvokeRequest request, std::function<void(Outcome)> o
                                    .version = request.version,
                                    .client_context = request.client_context,
                                    .meta = meta});
+  untouched_ = request.payload.size() <= kGivenBack;
+  payload_ = untouched_ ? request.payload : std::string();
   frame.raw = std::move(request.payload);
   channel_.send(std::move(frame));
 }
@@ -117,7 +123,13 @@ void LocalInstance::kill() {
   loop_.post([on_done = std::exchange(on_done_, nullptr), outcome] { on_done(outcome); });
 }
 
+void LocalInstance::touched() {
+  untouched_ = false;
+  std::string().swap(payload_);  // gives its memory back
+}
+
 void LocalInstance::on_frame(Frame frame) {
+  touched();
   switch (frame.type) {
     case FrameType::way_out:
       return on_way_out(std::move(frame));
@@ -196,6 +208,7 @@ void LocalInstance::on_host_call(Frame frame) {
 }
 
 void LocalInstance::answer_host_call(uint32_t id, Result<HostReply> reply) {
+  touched();
   Frame frame;
   frame.type = FrameType::host_reply;
   frame.id = id;
@@ -236,6 +249,8 @@ void LocalInstance::on_closed(const std::string& reason) {
   if (!*here || !alive()) return;
   ending_.consumption = consumed();
   ending_.kind = parts_.cell.oom_kills() > 0 ? Outcome::Kind::out_of_memory : Outcome::Kind::exited;
+  ending_.unread = state_ == State::busy && untouched_ && channel_.left_unread() && clock_.mono() - invoked_ <= kUnread;
+  if (ending_.unread) ending_.payload = std::move(payload_);
   // The process may only have closed its socket: end the rest of it, then its parent says how the first one ended. When
   // it ended by itself its status is fixed already and the kill changes nothing.
   wait_for_exit();

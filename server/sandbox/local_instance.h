@@ -57,6 +57,7 @@ class LocalInstance final : public Instance {
   void hold(bool held) override { held && !exited_ ? channel_.pause() : channel_.resume(); }
   void kill() override;
   bool alive() const override { return state_ == State::starting || state_ == State::idle || state_ == State::busy; }
+  bool reachable() const override { return state_ == State::idle && !parts_.exit->known && channel_.has_peer(); }
   int64_t pid() const override { return alive() ? channel_.peer_pid() : 0; }
   int64_t memory_bytes() const override { return alive() ? parts_.cell.usage_bytes() : 0; }
   Duration start_time() const override { return start_time_; }
@@ -64,6 +65,7 @@ class LocalInstance final : public Instance {
  private:
   enum class State { starting, idle, busy, dead };
   void on_frame(Frame frame);
+  void touched();
   void on_way_out(Frame frame);
   void on_ready_frame();
   void on_init_failed(const Frame& frame);
@@ -87,6 +89,8 @@ class LocalInstance final : public Instance {
   FrameChannel channel_;
   OutputReader output_;
   State state_ = State::starting;
+  std::string payload_;     // of the invocation that runs, if it is small enough to be kept
+  bool untouched_ = false;  // nothing has been said by either side since INVOKE
   bool removed_ = false;
   bool exited_ = false;  // its process; what it said last is read, held or not
   uint32_t invocation_ = 0;

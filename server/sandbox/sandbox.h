@@ -115,6 +115,8 @@ struct Outcome {
   Kind kind = Kind::ok;
   std::string payload;
   std::string detail;
+  // The process ended before it had read the invocation: nobody has begun it, and `payload` is the request's own.
+  bool unread = false;
   int exit_status = -1;  // or -1
   int signal = 0;
   Consumption consumption;
@@ -156,6 +158,9 @@ class Instance {
   // Ends the whole process tree; the running invocation's Outcome is `killed`.
   virtual void kill() = 0;
   virtual bool alive() const = 0;
+  // Whether somebody is there to take an invocation: false as soon as the kernel knows that the process has ended,
+  // which is before its end is told (on_end()), and long before where its parent has no time to tell it.
+  virtual bool reachable() const = 0;
   virtual int64_t pid() const = 0;           // on the host, 0 if unknown
   virtual int64_t memory_bytes() const = 0;  // its own copies now, by its cgroup; 0 if unknown
   virtual Duration start_time() const = 0;   // from fork()/start_native() to ready

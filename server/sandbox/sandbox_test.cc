@@ -3,6 +3,9 @@
 
 #include <fcntl.h>
 
+#include <csignal>
+#include <thread>
+
 #include "sandbox/sandbox_fixture.h"
 
 namespace sundog::sandbox {
@@ -54,7 +57,7 @@ def handler(event, context):
     if trick == "exit": sys.exit(3)
     if trick == "hard_exit": os._exit(4)
     if trick == "segfault": ctypes.string_at(0)
-    if trick == "sleep": time.sleep(600)
+    if trick == "sleep": print("sleeping", flush=True), time.sleep(600)
     if trick == "unserialisable": return object()
     if trick == "large": return "x" * (6 << 20) + "y" * 200
     if trick == "memory":
@@ -183,6 +186,40 @@ TEST_F(SandboxTest, AForkBombStopsAtItsLimit) {
   EXPECT_EQ(Json::parse(outcome.payload)["errno"], 11) << outcome.payload;
   EXPECT_LT(Json::parse(outcome.payload)["made"], 40);
   EXPECT_EQ(invoke(*neighbour, R"({"do":"echo"})").kind, Kind::ok);
+}
+
+TEST_F(SandboxTest, WhoHasEndedIsUnreachableBeforeItsEndIsTold) {
+  const auto started = start(kTricks);
+  Witness witness;
+  auto instance = fork(*started->parked, witness);
+  EXPECT_TRUE(instance->reachable());
+  EXPECT_EQ(invoke(*instance, R"({"do":"echo"})").kind, Kind::ok);
+  EXPECT_TRUE(instance->reachable());
+  ASSERT_EQ(::kill(static_cast<pid_t>(instance->pid()), SIGKILL), 0);
+  while (instance->reachable()) std::this_thread::yield();  // the loop does not turn
+  EXPECT_TRUE(instance->alive());
+  EXPECT_EQ(witness.ends, 0);
+  EXPECT_TRUE(loop_.run_until([&] { return witness.ends == 1; }));
+}
+
+TEST_F(SandboxTest, AnInvocationThatNobodyReadIsGivenBack) {
+  const auto started = start(kTricks);
+  for (const bool stopped : {true, false}) {
+    Witness witness;
+    auto instance = fork(*started->parked, witness);
+    const auto pid = static_cast<pid_t>(instance->pid());
+    const std::string payload = stopped ? R"({"do":"echo"})" : R"({"do":"sleep"})";
+    if (stopped) ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    std::optional<Outcome> outcome;
+    begin(*instance, payload, outcome);
+    if (!stopped) EXPECT_TRUE(loop_.run_until([&] { return witness.output.find("sleeping") != std::string::npos; }));
+    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    EXPECT_TRUE(loop_.run_until([&] { return outcome.has_value(); }));
+    ASSERT_TRUE(outcome);
+    EXPECT_EQ(outcome->kind, Kind::exited);
+    EXPECT_EQ(outcome->unread, stopped);
+    EXPECT_EQ(outcome->payload, stopped ? payload : "");
+  }
 }
 
 TEST_F(SandboxTest, AnOutputFloodIsDeliveredAndBounded) {
