@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/kill_point.h"
 #include "invoke/specs.h"
 
 namespace sundog::invoke {
@@ -237,6 +238,7 @@ void FunctionPool::run_on_idle(RunPtr run) {
 void FunctionPool::thaw(RunPtr run) {
   Slot& slot = *parked_.back().slot;
   leave_parked(std::prev(parked_.end()));
+  kill_point("invoke.thawed");
   hold(instance_bytes_);
   run_on(slot, std::move(run));
 }

@@ -1,6 +1,7 @@
 // FunctionPool's other half: how templates and instances come and go.
 #include <algorithm>
 
+#include "base/kill_point.h"
 #include "invoke/answers.h"
 #include "invoke/function_pool.h"
 #include "invoke/specs.h"
@@ -287,6 +288,7 @@ void FunctionPool::park(Slot& slot) {
   hold(-instance_bytes_);
   node_.memory_reserved += own_bytes_;
   node_.memory_parked += own_bytes_;
+  kill_point("invoke.parked");
   node_.freed();
 }
 

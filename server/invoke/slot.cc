@@ -129,6 +129,7 @@ void Slot::on_stream(std::string_view piece) {
     if (slot && slot->turn_ == turn && slot->instance_) slot->instance_->hold(false);
   };
   if (!run_->on_piece({piece, run_->version->version, std::move(resume)})) instance_->hold(true);
+  kill_point("invoke.streamed");
 }
 
 void Slot::on_end() {

@@ -9,13 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from leftovers import Leftovers, parent_of, pids, read
+from streams import End
 
 from harness import Server, eventually
 
+T = TypeVar("T")
+LOST = "connection lost"  # before anything of an answer came: only a server that dies does that
 TRACER = Path(__file__).with_name("tracer.py")
 
 
@@ -87,23 +90,37 @@ class Promises:
 
     def ask(self, what: str, limit: float, send: Callable[[], httpx.Response]) -> httpx.Response | None:
         """Sends and waits; None when the connection broke (the server was killed)."""
+
+        def word(response: httpx.Response) -> str:
+            if response.status_code == 202 and "x-amzn-RequestId" in response.headers:
+                with self.lock:
+                    self.events.append(response.headers["x-amzn-RequestId"])
+            if response.status_code < 400:
+                return str(response.status_code)
+            return f"{response.status_code} {response.headers.get('x-amzn-ErrorType', '')} {response.text[:200]}"
+
+        return self._keep(what, limit, send, word)
+
+    def read(self, what: str, limit: float, send: Callable[[], End]) -> End | None:
+        """The same for a streamed answer, until its end."""
+        return self._keep(what, limit, send, lambda end: end.how)
+
+    def _keep(self, what: str, limit: float, send: Callable[[], T], word: Callable[[T], str]) -> T | None:
         began = time.monotonic()
+        answer: T | None = None
+        outcome = LOST
         try:
-            response = send()
-            outcome = str(response.status_code)
-            if response.status_code >= 400:
-                outcome += f" {response.headers.get('x-amzn-ErrorType', '')} {response.text[:200]}"
+            answer = send()
+            outcome = word(answer)
         except httpx.TimeoutException as error:
             raise AssertionError(f"{what} was left in silence for {time.monotonic() - began:.1f} s") from error
         except httpx.TransportError:
-            response, outcome = None, "connection lost"
+            pass
         took = time.monotonic() - began
         with self.lock:
             self.asked.append((what, took, limit, outcome))
-            if response is not None and outcome == "202" and "x-amzn-RequestId" in response.headers:
-                self.events.append(response.headers["x-amzn-RequestId"])
         assert took <= limit, f"{what} had its outcome ({outcome}) after {took:.1f} s; its limit was {limit} s"
-        return response
+        return answer
 
     def outcomes(self) -> dict[str, int]:
         """How many questions ended how."""
@@ -131,6 +148,15 @@ def launcher_of(server: Server) -> int:
         return next((pid for pid in mine if read(Path(f"/proc/{pid}/comm")).startswith("sundog-launcher")), 0)
 
     return eventually(found, within=15, what="a launcher")
+
+
+def first_process_of(server: Server, pid: int) -> int:
+    """Of the tree that a process is in: the launcher's child."""
+    launcher = launcher_of(server)
+    while (parent := parent_of(pid)) != launcher:
+        assert parent > 1, f"{pid} is in no tree of the server's"
+        pid = parent
+    return pid
 
 
 def wait_for_consequences(leftovers: Leftovers, server: Server, victim: int) -> None:

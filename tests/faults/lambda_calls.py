@@ -26,9 +26,17 @@ def function_body(name: str, zipped: bytes, *, timeout: int = 10, tags: Mapping[
     }
 
 
-def create(http: httpx.Client, name: str, zipped: bytes, *, timeout: int = 10, kind: str = "function") -> None:
+def create(
+    http: httpx.Client,
+    name: str,
+    zipped: bytes,
+    *,
+    timeout: int = 10,
+    kind: str = "function",
+    tags: Mapping[str, str] | None = None,
+) -> None:
     """Creates a function and waits until it is active."""
-    body = function_body(name, zipped, timeout=timeout, tags={"sundog:kind": kind})
+    body = function_body(name, zipped, timeout=timeout, tags={"sundog:kind": kind, **(tags or {})})
     made = http.post(FUNCTIONS, json=body)
     assert made.status_code == 201, made.text
     eventually(

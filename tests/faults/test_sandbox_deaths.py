@@ -18,6 +18,7 @@ import pytest
 from deaths import Death, Promises, descendants, descriptors, launcher_of, unexpected_errors, wait_for_consequences
 from lambda_calls import FUNCTIONS, function_body
 from leftovers import Leftovers
+from streams import PLAIN, STREAMER, End, stream
 
 from harness import Server, eventually
 
@@ -36,8 +37,8 @@ ALONE = SOURCE.format(init="threading.Thread(target=threading.Event().wait, daem
 CSV = "a,b,label\n" + "".join(f"{n},{n * 7 % 13},{n % 2}\n" for n in range(50))
 TIMEOUT, QUEUE = 5, 10  # seconds: a function's own, and until an instance must have been found
 LIMIT = QUEUE + TIMEOUT + 5
-# An idle instance, and the template of an environment without functions, soon end.
-SHORT_LIVES = ("--idle-instance", "1", "--idle-environment", "1")
+# An idle instance is soon parked, or ends; the template of an environment without functions soon ends.
+SHORT_LIVES = ("--idle-instance", "0.2", "--idle-environment", "1")
 MOST_LAUNCHER_DEATHS = 4  # of one server: the pause before its next start doubles with each
 
 
@@ -133,6 +134,35 @@ def function_way(world: World, name: str, zipped: bytes) -> None:
     assert deleted.status_code == 204, deleted.text
 
 
+def rest_way(world: World, name: str, zipped: bytes) -> None:
+    """A function streams, its instance is parked, and streams once more."""
+
+    def read(what: str) -> End:
+        event = {"n": 7, "pieces": 3}
+        end = world.promises.read(what, LIMIT, lambda: stream(world.http, PLAIN, name, event, timeout=LIMIT))
+        assert end is not None
+        return end
+
+    def works() -> None:
+        if world.died():
+            assert read("the next stream").whole
+
+    def nobody_works() -> bool:
+        found = world.ask("fleet", "GET", "/v1/fleet").json()["instances"]
+        return {one["state"] for one in found} <= {"parked"}
+
+    created = world.ask("create", "POST", FUNCTIONS, json=function_body(name, zipped, timeout=TIMEOUT))
+    assert created.status_code == 201, created.text
+    works()
+    for _ in range(2):
+        read("stream")
+        works()
+        eventually(nobody_works, what="rest")
+        works()
+    deleted = world.ask("delete", "DELETE", f"{FUNCTIONS}/{name}")
+    assert deleted.status_code == 204, deleted.text
+
+
 def data_way(world: World, name: str, zipped: bytes) -> None:
     """A table is taken in by sundog-data, in instances that are executed and not forked."""
 
@@ -155,7 +185,12 @@ def data_way(world: World, name: str, zipped: bytes) -> None:
         assert ended == "succeeded"
 
 
-WAYS = {"forked": (function_way, FORKED), "alone": (function_way, ALONE), "native": (data_way, "")}
+WAYS = {
+    "forked": (function_way, FORKED),
+    "alone": (function_way, ALONE),
+    "rested": (rest_way, STREAMER),
+    "native": (data_way, ""),
+}
 
 
 def one_round(world: World, way: str, nth: int, zipped: bytes) -> dict | None:

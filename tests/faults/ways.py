@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cloudpickle
 import httpx
 from lambda_calls import FUNCTIONS, function_body, job_over, run_over
+from streams import ROUTES, STREAMER, stream
 
 from harness import Server, eventually
 
@@ -85,6 +86,45 @@ def check_invocations(server: Server, http: httpx.Client, kept: dict) -> None:
     )
     of_calls = Counter(record["request_id"] for record in booked(server))
     assert {key: of_calls[key] for key in kept.get("calls", [])} == dict.fromkeys(kept.get("calls", []), 1)
+
+
+def drive_rest(http: httpx.Client, kept: dict, zipped: bytes) -> None:
+    """Calls a function until its instance is parked, and once more."""
+    created = ask(http, "POST", FUNCTIONS, json=function_body("kept", zipped))
+    assert created.status_code == 201, created.text
+    kept["function"] = True
+    for n in range(3):
+        answer = ask(http, "POST", f"{FUNCTIONS}/kept/invocations", json=n)
+        assert (answer.status_code, answer.text) == (200, str(n))
+        kept.setdefault("calls", []).append(answer.headers["x-amzn-RequestId"])
+        eventually(
+            lambda: [one["state"] for one in ask(http, "GET", "/v1/fleet").json()["instances"]] == ["parked"],
+            what="a parked instance",
+        )
+
+
+def drive_stream(http: httpx.Client, kept: dict, zipped: bytes) -> None:
+    """Reads streamed answers by each route; what is acknowledged is a whole one."""
+    created = ask(http, "POST", FUNCTIONS, json=function_body("kept", zipped))
+    assert created.status_code == 201, created.text
+    kept["streams"] = True
+    for route in ROUTES:
+        try:
+            end = stream(http, route, "kept", {"n": 1, "pieces": 3})
+        except httpx.TransportError as error:
+            raise Died from error
+        if end.how == "broken off":
+            raise Died
+        assert end.whole, end.how
+        kept.setdefault("calls", []).append(end.request_id)
+
+
+def check_stream(server: Server, http: httpx.Client, kept: dict) -> None:
+    """A whole answer is billed once; the next ones are whole."""
+    if kept.get("streams"):
+        for route in ROUTES:
+            assert stream(http, route, "kept", {"n": 2, "pieces": 3}).whole
+    check_invocations(server, http, kept)
 
 
 def drive_upload(http: httpx.Client, kept: dict, zipped: bytes) -> None:
@@ -332,6 +372,8 @@ def check_provisioned(server: Server, http: httpx.Client, kept: dict) -> None:
 
 
 INVOCATION = Way(drive_invocations, check_invocations)
+REST = Way(drive_rest, check_invocations)
+STREAM = Way(drive_stream, check_stream, STREAMER)
 UPLOAD = Way(drive_upload, check_upload)
 TRAINING = Way(drive_training, check_training, TRAINER)
 DEPLOY = Way(drive_deploy, check_deploy)
@@ -347,6 +389,9 @@ POINTS = {
     "invoke.started": INVOCATION,
     "invoke.answered": INVOCATION,
     "invoke.metered": INVOCATION,
+    "invoke.parked": REST,
+    "invoke.thawed": REST,
+    "invoke.streamed": STREAM,
     "events.accepted": INVOCATION,
     "events.delivered": INVOCATION,
     "events.ran": INVOCATION,
