@@ -42,7 +42,7 @@ TIMEOUT, QUEUE = 5, 10
 IDLE = 0.25  # seconds until an instance is parked
 OPTIONS = ("--queue-limit", str(QUEUE), "--idle-instance", str(IDLE))
 LIMIT = QUEUE + TIMEOUT + 10
-GROWTH_MB = 24  # in the second half of the deaths: the threads' heaps and the stores' page caches fill by the load, not by deaths
+GROWTH_MB = 16  # in the second half of the deaths: the page caches of the stores fill by the load, not by deaths
 
 
 # Asks, through a tunnel of the way out that the network `egress` gives it, for a page that is long in coming.
