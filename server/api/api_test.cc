@@ -8,6 +8,7 @@
 #include "api/sigv4.h"
 #include "base/crypto.h"
 #include "base/ids.h"
+#include "invoke/fake_invoker.h"
 #include "learn/fake_functions.h"
 #include "meter/fake_ledger.h"
 #include "net/fake_http.h"
@@ -18,13 +19,8 @@ namespace {
 
 using net::FakeResponder;
 
-class FakeInvoker final : public invoke::Invoker {
+class TwoInstances final : public invoke::FakeInvoker {
  public:
-  void invoke(invoke::Invocation, invoke::InvokeCallback) override {}
-  void invoke_streaming(invoke::Invocation, invoke::PieceSink, invoke::InvokeCallback) override {}
-  void kill(const std::string&, const std::string&) override {}
-  void add_host_call(std::string, invoke::HostCallHandler) override {}
-  void drain(Millis, std::function<void()>) override {}
   Json fleet() const override {
     return {{"instances", {{{"function", "f"}, {"tenant", "default"}}, {{"function", "g"}, {"tenant", "acme"}}}},
             {"templates", Json::array()},
@@ -89,7 +85,7 @@ class ApiTest : public ::testing::Test {
   meter::PricePlans plans_;
   meter::Budgets budgets_{plans_, clock_};
   testing::FakeFunctions functions_;
-  FakeInvoker invoker_;
+  TwoInstances invoker_;
   std::map<Role, NewKey> made_;
   NewKey other_;
   std::unique_ptr<Api> api_;

@@ -15,8 +15,7 @@ int main(int count, char** words) {
     return parsed.status;
   }
   ::signal(SIGPIPE, SIG_IGN);
-  // Beside the loop thread's heap one for the pool's threads together, not one each that keeps what its busiest moment
-  // took.
+  // Two heaps that all threads share, not one for each thread of the pool that keeps what its busiest moment took.
   ::mallopt(M_ARENA_MAX, 2);
   auto server = sundog::app::Server::open(parsed.options);
   if (!server.ok()) {

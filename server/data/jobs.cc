@@ -17,6 +17,7 @@
 namespace sundog::data {
 namespace {
 
+constexpr size_t kHeld = 20;                         // records at a time of those that a list shows in short
 constexpr auto kKept = std::chrono::hours(24 * 30);  // ended jobs are forgotten after it
 
 // Begins with the time that is left until the digits end, so that a scan finds the newest first.
@@ -194,7 +195,7 @@ Result<JobPage> StoredJobs::list(const std::string& tenant, const std::string& a
     return true;
   };
   const auto from = after.empty() ? "" : job_key(tenant, after);
-  SUNDOG_CHECK(store::each_record(catalog_, job_key(tenant, ""), add, from, limit + 1));
+  SUNDOG_CHECK(store::each_record(catalog_, job_key(tenant, ""), add, from, std::min(limit + 1, kHeld)));
   for (auto& job : page.items) {
     if (is_over(job.state)) continue;
     SUNDOG_TRY(now, current(tenant, job.id));

@@ -63,7 +63,7 @@ class Jobs {
   virtual Result<Job> get(const std::string& tenant, const std::string& id) const = 0;
   // Returns once state or progress differs from what it was at the call, or after `wait`.
   virtual Result<Job> wait(const std::string& tenant, const std::string& id, Millis wait) const = 0;
-  // At most `limit` (1 or more), the newest first, behind the job with the id `after`; reads no more than those.
+  // At most `limit` (1 or more), the newest first, behind the job with the id `after`; reads hardly more than those.
   virtual Result<JobPage> list(const std::string& tenant, const std::string& after, size_t limit) const = 0;
   virtual Status cancel(const std::string& tenant, const std::string& id) = 0;
   virtual Status start() = 0;  // takes up what an earlier server left

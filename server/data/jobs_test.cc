@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "invoke/fake_invoker.h"
 #include "net/fake_loop.h"
 #include "store/sqlite_catalog.h"
 #include "store/test_folder.h"
@@ -11,17 +12,6 @@ namespace sundog::data {
 namespace {
 
 using ::testing::ElementsAre;
-
-// Nobody's jobs run here: none is started.
-class NoInvoker final : public invoke::Invoker {
- public:
-  void invoke(invoke::Invocation, invoke::InvokeCallback) override {}
-  void invoke_streaming(invoke::Invocation, invoke::PieceSink, invoke::InvokeCallback) override {}
-  void kill(const std::string&, const std::string&) override {}
-  void add_host_call(std::string, invoke::HostCallHandler) override {}
-  void drain(Millis, std::function<void()>) override {}
-  Json fleet() const override { return Json::object(); }
-};
 
 // Counts what scans bring into memory.
 class CountingCatalog final : public store::Catalog {
@@ -61,7 +51,7 @@ class JobsTest : public testing::Test {
   store::TestFolder folder_;
   FakeClock clock_;
   net::FakeLoop loop_{clock_};
-  NoInvoker invoker_;
+  invoke::FakeInvoker invoker_;  // nobody's jobs run here
   std::unique_ptr<store::Catalog> stored_;
   CountingCatalog catalog_;
   std::unique_ptr<Jobs> jobs_;

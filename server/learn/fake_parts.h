@@ -10,6 +10,7 @@
 #include "data/datasets.h"
 #include "functions/functions.h"
 #include "invoke/events.h"
+#include "invoke/fake_invoker.h"
 #include "invoke/invoker.h"
 #include "meter/fake_ledger.h"
 
@@ -39,30 +40,7 @@ class FakeEvents final : public invoke::Events {
   EndedCallback ended_;
 };
 
-// Answers by a function of the test's; keeps what it was asked.
-class FakeInvoker final : public invoke::Invoker {
- public:
-  void invoke(invoke::Invocation invocation, invoke::InvokeCallback on_done) override {
-    invoked.push_back(invocation);
-    on_done(answer(invocation));
-  }
-  void invoke_streaming(invoke::Invocation invocation, invoke::PieceSink, invoke::InvokeCallback on_done) override {
-    invoke(std::move(invocation), std::move(on_done));
-  }
-  void kill(const std::string&, const std::string& request_id) override { killed.push_back(request_id); }
-  void add_host_call(std::string name, invoke::HostCallHandler handler) override {
-    host_calls[std::move(name)] = std::move(handler);
-  }
-  void drain(Millis, std::function<void()> on_drained) override { on_drained(); }
-  Json fleet() const override { return Json::object(); }
-
-  std::function<Result<invoke::InvokeResult>(const invoke::Invocation&)> answer = [](const invoke::Invocation&) {
-    return Result<invoke::InvokeResult>(fail(Code::unavailable, "No answer was set"));
-  };
-  std::vector<invoke::Invocation> invoked;
-  std::vector<std::string> killed;  // request ids
-  std::map<std::string, invoke::HostCallHandler> host_calls;
-};
+using invoke::FakeInvoker;
 
 class FakeDatasets final : public data::Datasets {
  public:

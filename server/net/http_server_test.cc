@@ -100,6 +100,13 @@ class HttpServerTest : public testing::Test {
     port_ = server_->port();
     thread_ = std::thread([this] { loop_.run(); });
   }
+  // Every request is answered by a stream that the test writes.
+  std::future<std::shared_ptr<ResponseStream>> start_stream() {
+    start([this](const Request&, const std::shared_ptr<Responder>& responder) {
+      made_.set_value(responder->stream(200, {{"Content-Type", "text/plain"}}));
+    });
+    return made_.get_future();
+  }
   // Runs on the loop's thread and waits for it.
   template <class F>
   auto on_loop(F f) {
@@ -130,6 +137,7 @@ class HttpServerTest : public testing::Test {
   Pool pool_{"test", {.threads = 2}};
   std::unique_ptr<HttpServer> server_;
   uint16_t port_ = 0;
+  std::promise<std::shared_ptr<ResponseStream>> made_;
   std::thread thread_;
 };
 
@@ -324,13 +332,10 @@ TEST_F(HttpServerTest, ADroppedOrThrowingHandlerIs500) {
 }
 
 TEST_F(HttpServerTest, StreamsAnswersInChunksAsTheyCome) {
-  std::promise<std::shared_ptr<ResponseStream>> made;
-  start([&](const Request&, const std::shared_ptr<Responder>& responder) {
-    made.set_value(responder->stream(200, {{"Content-Type", "text/plain"}}));
-  });
+  auto made = start_stream();
   Client client(port_);
   ASSERT_TRUE(client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-  auto stream = made.get_future().get();
+  auto stream = made.get();
   EXPECT_TRUE(has(client.until("\r\n\r\n"), "Transfer-Encoding: chunked\r\n"));
   ASSERT_TRUE(stream->write("hello"));
   EXPECT_EQ(client.until("hello\r\n"), "5\r\nhello\r\n");
@@ -350,12 +355,10 @@ TEST_F(HttpServerTest, AStreamDroppedUnfinishedBreaksOff) {
 }
 
 TEST_F(HttpServerTest, AStreamDroppedUnfinishedIsResetWhereNothingElseMarksItsEnd) {
-  std::promise<std::shared_ptr<ResponseStream>> made;
-  start(
-      [&](const Request&, const std::shared_ptr<Responder>& responder) { made.set_value(responder->stream(200, {})); });
+  auto made = start_stream();
   Client client(port_);
   ASSERT_TRUE(client.send("GET / HTTP/1.0\r\n\r\n"));
-  auto stream = made.get_future().get();
+  auto stream = made.get();
   ASSERT_TRUE(stream->write("part", ResponseStream::Wait::never));
   EXPECT_TRUE(client.until("part").ends_with("part"));
   stream.reset();
@@ -406,12 +409,10 @@ TEST_F(HttpServerTest, AFastWriterWaitsForASlowReader) {
 }
 
 TEST_F(HttpServerTest, AStreamIsClosedWhenItsReaderGoes) {
-  std::promise<std::shared_ptr<ResponseStream>> made;
-  start(
-      [&](const Request&, const std::shared_ptr<Responder>& responder) { made.set_value(responder->stream(200, {})); });
+  auto made = start_stream();
   Client client(port_);
   ASSERT_TRUE(client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-  auto stream = made.get_future().get();
+  auto stream = made.get();
   client.until("\r\n\r\n");
   client.close();
   EXPECT_TRUE(eventually([&] { return !stream->open(); }));
@@ -419,12 +420,10 @@ TEST_F(HttpServerTest, AStreamIsClosedWhenItsReaderGoes) {
 }
 
 TEST_F(HttpServerTest, WhoMustNotBlockIsCalledWhenThereIsRoom) {
-  std::promise<std::shared_ptr<ResponseStream>> made;
-  start(
-      [&](const Request&, const std::shared_ptr<Responder>& responder) { made.set_value(responder->stream(200, {})); });
+  auto made = start_stream();
   Client client(port_);
   ASSERT_TRUE(client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-  const auto stream = made.get_future().get();
+  const auto stream = made.get();
   client.until("\r\n\r\n");
   EXPECT_FALSE(stream->full());
   // More than sockets take: some of it stays here until the client reads.
